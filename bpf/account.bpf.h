@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* Counters: verdicts, histograms, and the waiting requests that a start takes and an end gives back.
+ */
+#ifndef PETREL_BPF_ACCOUNT_BPF_H
+#define PETREL_BPF_ACCOUNT_BPF_H
+
+#include "bpf/maps.bpf.h"
+
+#define SATURATING_INCREMENT(field) \
+  do {                              \
+    typeof(field) next = (field) + 1; \
+    if (next) (field) = next;       \
+  } while (0)
+
+static __always_inline void count_verdict(__u32 verdict) {
+  __u64 *count = bpf_map_lookup_elem(&verdicts, &verdict);
+
+  if (count) (*count)++;
+}
+
+static __always_inline struct backend_stats *stats_of_backend(__u32 backend_id) {
+  return bpf_map_lookup_elem(&backend_stats, &backend_id);
+}
+
+static __always_inline struct service_stats *stats_of_service(__u32 service_id) {
+  return bpf_map_lookup_elem(&service_stats, &service_id);
+}
+
+/* Position of the highest set bit, 0 for 0 and 1: no bit-scan instruction exists in BPF. */
+static __always_inline __u32 floor_log2(__u64 value) {
+  __u32 log = 0;
+
+  if (value >> 32) { log += 32; value >>= 32; }
+  if (value >> 16) { log += 16; value >>= 16; }
+  if (value >> 8) { log += 8; value >>= 8; }
+  if (value >> 4) { log += 4; value >>= 4; }
+  if (value >> 2) { log += 2; value >>= 2; }
+  return log + (__u32)(value >> 1);
+}
+
+/* Bucket of a duration: 4 an octave; what is shorter or longer than they span goes to the ends. */
+static __always_inline __u32 histogram_bucket(__u64 duration_ns) {
+  __u32 octave = floor_log2(duration_ns);
+
+  if (octave < HISTOGRAM_FIRST_OCTAVE) return 0;
+  if (octave >= HISTOGRAM_FIRST_OCTAVE + HISTOGRAM_OCTAVES) return HISTOGRAM_BUCKETS - 1;
+  return (octave - HISTOGRAM_FIRST_OCTAVE) * 4 + (__u32)((duration_ns >> (octave - 2)) & 3);
+}
+
+static __always_inline void add_to_histogram(__u32 *buckets, __u64 duration_ns) {
+  __u32 bucket = histogram_bucket(duration_ns);
+
+  if (bucket < HISTOGRAM_BUCKETS) buckets[bucket]++; /* always: the verifier wants it said */
+}
+
+static __always_inline void add_inflight(__u32 backend_id, __s64 delta) {
+  struct inflight *waiting = bpf_map_lookup_elem(&inflight, &backend_id);
+
+  if (waiting) __sync_fetch_and_add(&waiting->requests, delta);
+}
+
+static __always_inline __u32 waiting_slot(__u64 start_ns) {
+  return (__u32)(start_ns >> WAITING_SLOT_SHIFT) & (WAITING_SLOTS - 1);
+}
+
+/* A SYN (flag CONNECTION_WAITING_SYN) or a request (CONNECTION_WAITING) now waits for an answer. */
+static __always_inline void begin_wait(struct connection *connection, struct backend_stats *stats,
+                                       __u16 flag, __u64 now_ns) {
+  __s32 *slots = flag == CONNECTION_WAITING_SYN ? stats->waiting_syn : stats->waiting;
+
+  slots[waiting_slot(now_ns)]++;
+  connection->flags |= flag;
+  add_inflight(connection->backend_id, 1);
+}
+
+/* It waits no longer; gives back exactly what begin_wait() took at start_ns. */
+static __always_inline void end_wait(struct connection *connection, struct backend_stats *stats,
+                                     __u16 flag, __u64 start_ns, __u64 now_ns) {
+  __s32 *slots = flag == CONNECTION_WAITING_SYN ? stats->waiting_syn : stats->waiting;
+
+  /* What is older was carried over by the agent, which frees the slot for its next use. */
+  if ((now_ns >> WAITING_SLOT_SHIFT) - (start_ns >> WAITING_SLOT_SHIFT) < WAITING_YOUNG_SLOTS)
+    slots[waiting_slot(start_ns)]--;
+  else
+    stats->waited_out++;
+  connection->flags &= ~flag;
+  add_inflight(connection->backend_id, -1);
+}
+
+static __always_inline void count_failure(struct backend_stats *stats, __u32 service_id,
+                                          __u8 failure) {
+  struct service_stats *service = stats_of_service(service_id);
+
+  if (service && failure < FAILURE_KINDS) service->failures[failure]++;
+  switch (failure) {
+    case FAILURE_REFUSED: stats->refused++; break;
+    case FAILURE_HANDSHAKE_TIMEOUT: stats->handshake_timeouts++; break;
+    case FAILURE_RESET: stats->resets++; break;
+    case FAILURE_ABANDONED: stats->abandoned++; break;
+    case FAILURE_EMPTY: stats->empty++; break;
+    case FAILURE_OVERLOAD: stats->overloads++; break;
+    case FAILURE_SERVER_ERROR: stats->server_errors++; break;
+  }
+}
+
+#endif /* PETREL_BPF_ACCOUNT_BPF_H */

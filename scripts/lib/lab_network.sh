@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+# Raises a lab's namespaces, links, addresses and routes. Sourced by scripts/lab.
+#
+#            10.N.0.0/24                 10.N.i.0/24, i = 1..60
+#   client ─────────────── lb ─┬──────── b1      VIPs 10.N.100.0/24 are nobody's address:
+#     .2  eth0    to-client .1 │ to-b1 .1        the client routes them to lb, where XDP or
+#   and 10.N.128.0/17          └──────── bN      nothing answers.  IPv6: fd00:N:… alike.
+#
+# N is in every address because the kernel-wide sensors see all labs and tell them apart by it.
+# The functions named *_batch print commands for `ip -batch`: a process for each would cost seconds.
+# shellcheck shell=bash disable=SC2034,SC2154 # names are shared with who sources this
+
+# The lb's ends of all links are in one group, so that one command removes them.
+readonly link_group=70
+
+# Index 0 is the client. Fixed MACs keep captures and neighbour tables comparable between runs.
+node_mac() { printf '02:70:%02x:%02x:00:02' "$1" "$2"; }
+lb_mac() { printf '02:70:%02x:%02x:00:01' "$1" "$2"; }
+node_name() { if (($1 == 0)); then printf client; else printf 'b%d' "$1"; fi; }
+
+# sysctl_script NODE: run inside a namespace before its links exist, which take over "default".
+# Without duplicate address detection an IPv6 address works at once.
+sysctl_script() {
+  cat <<'SH'
+cd /proc/sys/net
+for scope in all default; do
+  echo 0 >ipv4/conf/$scope/rp_filter
+  echo 0 >ipv6/conf/$scope/accept_dad
+  echo 0 >ipv6/conf/$scope/dad_transmits
+  echo 0 >ipv6/conf/$scope/accept_ra
+  echo 0 >ipv6/conf/$scope/router_solicitations
+  echo 0 >ipv6/conf/$scope/disable_ipv6
+done
+SH
+  case $1 in
+    lb) printf 'echo 1 >ipv4/ip_forward\necho 1 >ipv6/conf/all/forwarding\n' ;;
+    # IPv4 may bind to any address with a local route; IPv6 asks for this as well.
+    client) printf 'echo 1 >ipv6/ip_nonlocal_bind\n' ;;
+  esac
+}
+
+# in_node NAMESPACE COMMAND...: not `ip netns exec`, whose fresh /sys hides bpffs.
+in_node() {
+  local namespace=$1
+  shift
+  nsenter --net="/run/netns/$namespace" -- "$@"
+}
+
+namespaces_batch() {
+  local name=$1 backends=$2 i
+  printf 'netns add petrel-%s-lb\n' "$name"
+  for ((i = 0; i <= backends; i++)); do
+    printf 'netns add petrel-%s-%s\n' "$name" "$(node_name "$i")"
+  done
+}
+
+# One queue at each end: native XDP on a veth needs as many receive queues as its peer sends on.
+links_batch() {
+  local name=$1 id=$2 backends=$3 i node
+  for ((i = 0; i <= backends; i++)); do
+    node=$(node_name "$i")
+    printf 'link add name to-%s address %s numtxqueues 1 numrxqueues 1 netns petrel-%s-lb ' \
+      "$node" "$(lb_mac "$id" "$i")" "$name"
+    printf 'type veth peer name eth0 address %s numtxqueues 1 numrxqueues 1 netns petrel-%s-%s\n' \
+      "$(node_mac "$id" "$i")" "$name" "$node"
+  done
+}
+
+lb_batch() {
+  local id=$1 backends=$2 i node
+  printf 'link set lo up\n'
+  for ((i = 0; i <= backends; i++)); do
+    node=$(node_name "$i")
+    printf 'link set to-%s group %d\n' "$node" "$link_group"
+    printf 'addr add 10.%d.%d.1/24 dev to-%s\n' "$id" "$i" "$node"
+    printf 'addr add fd00:%d:%d::1/64 dev to-%s nodad\n' "$id" "$i" "$node"
+    printf 'link set to-%s up\n' "$node"
+  done
+  printf 'route add 10.%d.128.0/17 via 10.%d.0.2\n' "$id" "$id"
+  printf 'route add fd00:%d:ffff::/64 via fd00:%d:0::2\n' "$id" "$id"
+}
+
+# node_batch ID INDEX: the client or a backend; all it does not own goes to lb.
+node_batch() {
+  local id=$1 i=$2
+  printf 'link set lo up\n'
+  printf 'addr add 10.%d.%d.2/24 dev eth0\n' "$id" "$i"
+  printf 'addr add fd00:%d:%d::2/64 dev eth0 nodad\n' "$id" "$i"
+  printf 'link set eth0 up\n'
+  printf 'route add default via 10.%d.%d.1\n' "$id" "$i"
+  printf 'route add ::/0 via fd00:%d:%d::1\n' "$id" "$i"
+  if ((i == 0)); then
+    printf 'route add local 10.%d.128.0/17 dev lo\n' "$id"
+    printf 'route add local fd00:%d:ffff::/64 dev lo\n' "$id"
+  fi
+}
+
+# What leaves a node looks as on a wire: checksums finished, packets no longer than the MTU. GRO
+# gives the node's end a NAPI context, without which a packet redirected into it is dropped. Only
+# GRO switched on while eth0 is up is noted at lb's end (NETDEV_XDP_ACT_NDO_XMIT, since Linux 6.3),
+# and without that note the redirect fails: call it after node_batch.
+as_on_a_wire() { in_node "$1" ethtool -K eth0 tx off tso off gso off gro on >/dev/null; }
+
+configure_node() {
+  local name=$1 id=$2 i=$3 namespace
+  namespace=petrel-$name-$(node_name "$i")
+  node_batch "$id" "$i" | ip -n "$namespace" -batch - ||
+    die "$exit_runtime" "cannot set addresses and routes in $namespace"
+  as_on_a_wire "$namespace" ||
+    die "$exit_runtime" "cannot set the offloads of eth0 in $namespace"
+}
+
+# raise_network NAME ID BACKENDS
+raise_network() {
+  local name=$1 id=$2 backends=$3 i node
+  namespaces_batch "$name" "$backends" | ip -batch - ||
+    die "$exit_missing" "cannot create namespaces petrel-$name-*: needs CAP_SYS_ADMIN and" \
+      "CAP_NET_ADMIN on a kernel with CONFIG_NET_NS, and no namespaces of these names"
+  for node in lb client; do
+    sysctl_script "$node" | in_node "petrel-$name-$node" sh -e
+  done
+  for ((i = 1; i <= backends; i++)); do
+    sysctl_script backend | in_node "petrel-$name-b$i" sh -e
+  done
+  links_batch "$name" "$id" "$backends" | ip -batch - ||
+    die "$exit_missing" "cannot create the veth links of lab $name: needs CONFIG_VETH"
+  lb_batch "$id" "$backends" | ip -n "petrel-$name-lb" -batch - ||
+    die "$exit_runtime" "cannot set addresses and routes in petrel-$name-lb"
+  for ((i = 0; i <= backends; i++)); do
+    configure_node "$name" "$id" "$i"
+  done
+}

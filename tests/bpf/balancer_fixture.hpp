@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// The real balancer program, loaded but neither attached nor pinned, and its maps by their meaning.
+//
+// Packets go through it by BPF_PROG_TEST_RUN. Each test begins with maps as if just loaded, and in a
+// network namespace of its own, so that this machine's routes cannot answer bpf_fib_lookup.
+#pragma once
+
+#include <bpf/libbpf.h>
+#include <gtest/gtest.h>
+#include <linux/bpf.h>
+
+#include <array>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bpf/types.h"
+#include "tests/bpf/packet.hpp"
+
+struct balancer_bpf;
+
+namespace petrel::test {
+
+using namespace std::chrono_literals;
+
+// The program's rodata. The defaults let no slow machine turn one case into another.
+struct LoadOptions {
+  std::chrono::nanoseconds retry_window = 1h;
+  std::chrono::nanoseconds handshake_timeout = 1h;
+  bool wire_sensor = true;
+
+  auto operator<=>(const LoadOptions&) const = default;
+};
+
+struct Outcome {
+  int action = -1;  // XDP_PASS, XDP_TX, XDP_REDIRECT
+  Packet packet;
+};
+
+using VerdictCounts = std::array<std::uint64_t, bpf::VERDICTS>;
+
+constexpr std::uint32_t kOurIfindex = 1;   // lo: where BPF_PROG_TEST_RUN lets packets come from
+constexpr std::uint32_t kHopIfindex = 100;  // + backend id: where its cached next hop is
+constexpr std::uint32_t kSlots = 61;        // of each ring
+
+bpf::next_hop hop_to(std::uint32_t backend_id);
+
+class Balancer {
+ public:
+  Balancer();
+  ~Balancer();
+
+  // 0, or the negative errno with which the kernel refused; libbpf says more on stderr.
+  int load(const LoadOptions& options);
+  bool loaded() const { return event_ring_ != nullptr; }
+  void reset();  // empties what packets have filled
+
+  Outcome run(const Packet& packet);
+
+  // Everything of hosts.hpp, all slots of `service` naming b1, those of `other_service` b4; the
+  // agent alive. Then change what the test is about.
+  void write_defaults(const Hosts& hosts);
+  void set_service(const Hosts& hosts, std::uint32_t flags);
+  // The slots name these in turn.
+  void fill_ring(std::uint16_t service, const std::vector<std::uint32_t>& backend_ids);
+  void fill_neutral(std::uint16_t service, const std::vector<std::uint32_t>& backend_ids);
+  void set_state(std::uint32_t backend_id, bpf::backend_state state);
+  void set_hop(std::uint32_t backend_id, const bpf::next_hop& hop);
+  void retire(std::uint32_t backend_id);  // the entry becomes an unused one
+  void set_weight(std::uint32_t backend_id, std::uint32_t base_weight, std::uint32_t risk_q16);
+  void set_inflight(std::uint32_t backend_id, std::int64_t requests);
+  void set_control(const bpf::control& control);
+  void set_connection(const bpf::connection_key& key, const bpf::connection& connection);
+
+  std::optional<bpf::connection> connection(const bpf::connection_key& key);
+  std::size_t connections();  // how many there are
+  bpf::backend_stats backend_stats(std::uint32_t backend_id);  // summed over the CPUs
+  bpf::service_stats service_stats(std::uint16_t service);
+  VerdictCounts verdicts();
+  std::int64_t inflight(std::uint32_t backend_id);
+  std::int64_t waiting(std::uint32_t backend_id);      // sums of the waiting arrays
+  std::int64_t waiting_syn(std::uint32_t backend_id);
+  std::vector<bpf::event> events();  // those that came since the last call
+
+ private:
+  template <class K, class V>
+  void update(const char* map, const K& key, const V& value);
+  template <class V, class K>
+  std::optional<V> lookup(const char* map, const K& key);
+  template <class Word>
+  std::vector<Word> lookup_per_cpu(const char* map, std::uint32_t key, std::size_t bytes);
+  template <class K>
+  void clear_hash(const char* map);
+  void clear_array(const char* map);
+  int map_fd(const char* name) const;
+  std::uint32_t ring_offset(std::uint16_t service, bool neutral) const;
+
+  balancer_bpf* skeleton_ = nullptr;
+  ring_buffer* event_ring_ = nullptr;
+  std::vector<bpf::event> events_;
+};
+
+std::uint64_t monotonic_now_ns();
+
+// What grew between two readings: {counter, by how much}.
+using VerdictGrowth = std::map<int, std::uint64_t>;
+VerdictGrowth growth(const VerdictCounts& before, const VerdictCounts& after);
+
+class BalancerTest : public testing::Test {
+ protected:
+  explicit BalancerTest(const LoadOptions& options = {}) : lb(shared(options)), options_(options) {}
+
+  // Skips, saying what is missing, where the kernel gives no BPF or no namespace.
+  void SetUp() override;
+
+  Balancer& lb;
+
+ private:
+  // One for all tests of a process that want the same options: verifying it takes 0.1 s.
+  static Balancer& shared(const LoadOptions& options);
+
+  LoadOptions options_;
+};
+
+}  // namespace petrel::test

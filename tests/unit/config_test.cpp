@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: MIT
+// The configuration: what a good file gives, and the exact line and field of what is wrong in
+// others.
+#include "config/config.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "config/address.hpp"
+
+namespace petrel {
+namespace {
+
+// Line 1 to 12; tests replace parts of it.
+const std::string kSmall =
+    "[agent]\n"                   // 1
+    "interfaces = [\"eth0\"]\n"   // 2
+    "\n"                          // 3
+    "[[service]]\n"               // 4
+    "name = \"web\"\n"            // 5
+    "address = \"10.1.100.1\"\n"  // 6
+    "port = 80\n"                 // 7
+    "\n"                          // 8
+    "[[service.backend]]\n"       // 9
+    "name = \"b1\"\n"             // 10
+    "address = \"10.2.1.2\"\n"    // 11
+    "port = 8080\n";              // 12
+
+std::string with(const std::string& old_text, const std::string& new_text) {
+  std::string text = kSmall;
+  text.replace(text.find(old_text), old_text.size(), new_text);
+  return text;
+}
+
+std::string backend(const std::string& name, const std::string& address, const std::string& port) {
+  return "[[service.backend]]\nname = \"" + name + "\"\naddress = \"" + address +
+         "\"\nport = " + port + "\n";
+}
+
+std::vector<ConfigProblem> problems_of(const std::string& text) {
+  const ConfigResult result = load_config_text(text, "test.toml");
+  return result ? std::vector<ConfigProblem>{} : result.error().list;
+}
+
+TEST(Config, TheExampleLoads) {
+  const ConfigResult result = load_config(PETREL_EXAMPLE_CONFIG);
+  ASSERT_TRUE(result) << result.error().text();
+  const Config& config = *result;
+  EXPECT_EQ(config.agent.interfaces, (std::vector<std::string>{"eth0", "eth1"}));
+  ASSERT_EQ(config.services.size(), 2U);
+  EXPECT_EQ(config.services[0].name, "web");
+  EXPECT_EQ(config.services[0].mode, ServiceMode::kAct);
+  EXPECT_EQ(config.services[1].mode, ServiceMode::kShadow);
+  EXPECT_EQ(config.services[1].id, 2U);
+  EXPECT_EQ(config.services[0].backends[0].zone, "rack-1");
+  EXPECT_EQ(config.services[0].backends[1].id, 2U);
+  EXPECT_EQ(config.services[1].backends[0].id, 3U);
+  EXPECT_EQ(to_string(config.services[1].backends[0].address), "fd00:2:1::2");
+}
+
+TEST(Config, TheExampleShowsTheDefaults) {
+  const ConfigResult small = load_config_text(kSmall, "small");
+  const ConfigResult example = load_config(PETREL_EXAMPLE_CONFIG);
+  ASSERT_TRUE(small) << small.error().text();
+  ASSERT_TRUE(example);
+  const AgentConfig& left = small->agent;
+  const AgentConfig& right = example->agent;
+  EXPECT_EQ(left.pin_path, right.pin_path);
+  EXPECT_EQ(left.socket, right.socket);
+  EXPECT_EQ(left.xdp_mode, right.xdp_mode);
+  EXPECT_EQ(left.model, right.model);
+  EXPECT_EQ(left.tick, right.tick);
+  EXPECT_EQ(left.mode, right.mode);
+  EXPECT_EQ(left.max_connections, right.max_connections);
+  EXPECT_EQ(left.max_clients, right.max_clients);
+  EXPECT_EQ(left.heartbeat_limit, right.heartbeat_limit);
+  EXPECT_EQ(left.retry_window, right.retry_window);
+  EXPECT_EQ(left.handshake_timeout, right.handshake_timeout);
+  EXPECT_EQ(left.socket_sensor, right.socket_sensor);
+  EXPECT_EQ(left.cgroup, right.cgroup);
+  EXPECT_EQ(left.log_level, right.log_level);
+  EXPECT_EQ(small->control.gain, example->control.gain);
+  EXPECT_EQ(small->control.floor, example->control.floor);
+  EXPECT_EQ(small->control.panic_share, example->control.panic_share);
+  EXPECT_EQ(small->control.growth_cap, example->control.growth_cap);
+  EXPECT_EQ(small->control.slow_start_per_s, example->control.slow_start_per_s);
+  EXPECT_EQ(small->control.min_samples, example->control.min_samples);
+  EXPECT_EQ(small->services[0].two_choices, example->services[0].two_choices);
+  EXPECT_EQ(small->services[0].steer_retries, example->services[0].steer_retries);
+  EXPECT_EQ(small->services[0].backends[0].weight, example->services[0].backends[0].weight);
+}
+
+TEST(Config, EveryFieldIsRead) {
+  const ConfigResult result = load_config_text(R"([agent]
+pin_path = "/p"
+socket = "/s"
+interfaces = ["a", "b"]
+xdp_mode = "generic"
+model = "m.json"
+tick_ms = 20
+mode = "act"
+max_connections = 2048
+max_clients = 4096
+heartbeat_limit_ms = 2000
+retry_window_ms = 300
+handshake_timeout_ms = 50
+socket_sensor = false
+cgroup = "/c"
+log_level = "debug"
+[control]
+gain = 2
+floor = 0.01
+panic_share = 0.4
+growth_cap = 3.5
+slow_start_per_s = 0.2
+min_samples = 20
+[[service]]
+name = "s"
+address = "::ffff:10.0.0.1"
+port = 65535
+protocol = "tcp"
+mode = "neutral"
+two_choices = false
+steer_retries = false
+[[service.backend]]
+name = "fifteen.chars-x"
+address = "10.0.0.2"
+port = 1
+weight = 65535
+zone = "z"
+)",
+                                               "all");
+  ASSERT_TRUE(result) << result.error().text();
+  const AgentConfig& agent = result->agent;
+  EXPECT_EQ(agent.pin_path, "/p");
+  EXPECT_EQ(agent.socket, "/s");
+  EXPECT_EQ(agent.xdp_mode, XdpMode::kGeneric);
+  EXPECT_EQ(agent.model, "m.json");
+  EXPECT_EQ(agent.tick.count(), 20);
+  EXPECT_EQ(agent.mode, ServiceMode::kAct);
+  EXPECT_EQ(agent.max_connections, 2048U);
+  EXPECT_EQ(agent.max_clients, 4096U);
+  EXPECT_EQ(agent.heartbeat_limit.count(), 2000);
+  EXPECT_EQ(agent.retry_window.count(), 300);
+  EXPECT_EQ(agent.handshake_timeout.count(), 50);
+  EXPECT_FALSE(agent.socket_sensor);
+  EXPECT_EQ(agent.cgroup, "/c");
+  EXPECT_EQ(agent.log_level, "debug");
+  EXPECT_EQ(result->control.gain, 2.0);
+  EXPECT_EQ(result->control.floor, 0.01);
+  EXPECT_EQ(result->control.panic_share, 0.4);
+  EXPECT_EQ(result->control.growth_cap, 3.5);
+  EXPECT_EQ(result->control.slow_start_per_s, 0.2);
+  EXPECT_EQ(result->control.min_samples, 20U);
+  const ServiceConfig& service = result->services[0];
+  EXPECT_EQ(to_string(service.address), "10.0.0.1") << "a mapped address is IPv4";
+  EXPECT_EQ(service.port, 65535);
+  EXPECT_EQ(service.protocol, 6);
+  EXPECT_EQ(service.mode, ServiceMode::kNeutral);
+  EXPECT_FALSE(service.two_choices);
+  EXPECT_FALSE(service.steer_retries);
+  EXPECT_EQ(service.backends[0].name, "fifteen.chars-x");
+  EXPECT_EQ(service.backends[0].weight, 65535U);
+  EXPECT_EQ(service.backends[0].port, 1);
+  EXPECT_EQ(service.backends[0].zone, "z");
+}
+
+struct BadCase {
+  const char* name;
+  std::string text;
+  std::uint32_t line;
+  const char* field;
+  const char* found;  // the beginning of it
+};
+
+void PrintTo(const BadCase& bad, std::ostream* out) {
+  *out << bad.name;
+}
+
+class BadConfig : public testing::TestWithParam<BadCase> {};
+
+TEST_P(BadConfig, IsOneProblemAtItsPlace) {
+  const BadCase& bad = GetParam();
+  const auto problems = problems_of(bad.text);
+  ASSERT_EQ(problems.size(), 1U) << ConfigProblems{problems}.text();
+  EXPECT_EQ(problems[0].file, "test.toml");
+  EXPECT_EQ(problems[0].line, bad.line);
+  EXPECT_GE(problems[0].column, 1U);
+  EXPECT_EQ(problems[0].field, bad.field);
+  EXPECT_TRUE(problems[0].found.starts_with(bad.found)) << problems[0].found;
+  EXPECT_FALSE(problems[0].expected.empty());
+}
+
+std::string agent_line(const std::string& line) {
+  return with("[agent]\n", "[agent]\n" + line + "\n");
+}
+std::string service_line(const std::string& line) {
+  return with("[[service]]\n", "[[service]]\n" + line + "\n");
+}
+std::string backend_line(const std::string& line) {
+  return kSmall + line + "\n";
+}
+std::string control_line(const std::string& line) {
+  return with("[[service]]", "[control]\n" + line + "\n[[service]]");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Agent, BadConfig,
+    testing::Values(
+        BadCase{"relative_pin_path", agent_line("pin_path = \"petrel\""), 2, "agent.pin_path",
+                "\"petrel\""},
+        BadCase{"relative_socket", agent_line("socket = \"s\""), 2, "agent.socket", "\"s\""},
+        BadCase{"long_socket", agent_line("socket = \"/" + std::string(107, 's') + "\""), 2,
+                "agent.socket", "\"/s"},
+        BadCase{"no_interfaces", with("interfaces = [\"eth0\"]\n", ""), 1, "agent.interfaces",
+                "nothing"},
+        BadCase{"empty_interfaces", with("[\"eth0\"]", "[]"), 2, "agent.interfaces",
+                "an empty array"},
+        BadCase{"interface_as_text", with("[\"eth0\"]", "\"eth0\""), 2, "agent.interfaces",
+                "\"eth0\""},
+        BadCase{"twice_an_interface", with("[\"eth0\"]", "[\"eth0\",\n\"eth0\"]"), 3,
+                "agent.interfaces[1]", "\"eth0\""},
+        BadCase{"long_interface", with("eth0", "abcdefghijklmnop"), 2, "agent.interfaces[0]",
+                "\"abc"},
+        BadCase{"interface_number", with("\"eth0\"", "\"eth0\", 7"), 2, "agent.interfaces[1]", "7"},
+        BadCase{"xdp_mode", agent_line("xdp_mode = \"nativ\""), 2, "agent.xdp_mode", "\"nativ\""},
+        BadCase{"mode", agent_line("mode = true"), 2, "agent.mode", "true"},
+        BadCase{"empty_model", agent_line("model = \"\""), 2, "agent.model", "\"\""},
+        BadCase{"short_tick", agent_line("tick_ms = 9"), 2, "agent.tick_ms", "9"},
+        BadCase{"long_tick", agent_line("tick_ms = 1001"), 2, "agent.tick_ms", "1001"},
+        BadCase{"fraction_of_tick", agent_line("tick_ms = 10.5"), 2, "agent.tick_ms", "10.5"},
+        BadCase{"few_connections", agent_line("max_connections = 1023"), 2, "agent.max_connections",
+                "1023"},
+        BadCase{"many_connections", agent_line("max_connections = 16777217"), 2,
+                "agent.max_connections", "16777217"},
+        BadCase{"negative_clients", agent_line("max_clients = -1"), 2, "agent.max_clients", "-1"},
+        BadCase{"heartbeat", agent_line("heartbeat_limit_ms = 999"), 2, "agent.heartbeat_limit_ms",
+                "999"},
+        BadCase{"heartbeat_of_few_ticks", agent_line("tick_ms = 500\nheartbeat_limit_ms = 1000"), 3,
+                "agent.heartbeat_limit_ms", "1000"},
+        BadCase{"retry_window", agent_line("retry_window_ms = 60001"), 2, "agent.retry_window_ms",
+                "60001"},
+        BadCase{"handshake", agent_line("handshake_timeout_ms = 5"), 2,
+                "agent.handshake_timeout_ms", "5"},
+        BadCase{"sensor", agent_line("socket_sensor = 1"), 2, "agent.socket_sensor", "1"},
+        BadCase{"cgroup", agent_line("cgroup = \"here\""), 2, "agent.cgroup", "\"here\""},
+        BadCase{"log_level", agent_line("log_level = \"loud\""), 2, "agent.log_level", "\"loud\""},
+        BadCase{"date", agent_line("tick_ms = 2024-01-01"), 2, "agent.tick_ms", "a date or time"},
+        BadCase{"table_for_text", agent_line("model = {}"), 2, "agent.model", "a table"}),
+    [](const auto& test) { return test.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(
+    Control, BadConfig,
+    testing::Values(
+        BadCase{"gain", control_line("gain = 0"), 5, "control.gain", "0"},
+        BadCase{"gain_nan", control_line("gain = nan"), 5, "control.gain", "nan"},
+        BadCase{"floor", control_line("floor = 0.5"), 5, "control.floor", "0.5"},
+        BadCase{"panic", control_line("panic_share = 1.1"), 5, "control.panic_share", "1.1"},
+        BadCase{"cap", control_line("growth_cap = 0.9"), 5, "control.growth_cap", "0.9"},
+        BadCase{"slow", control_line("slow_start_per_s = \"x\""), 5, "control.slow_start_per_s",
+                "\"x\""},
+        BadCase{"samples", control_line("min_samples = 0"), 5, "control.min_samples", "0"},
+        BadCase{"no_table", "control = 5\n" + kSmall, 1, "control", "5"}),
+    [](const auto& test) { return test.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(
+    Services, BadConfig,
+    testing::Values(
+        BadCase{"no_name", with("name = \"web\"\n", ""), 4, "service[0].name", "nothing"},
+        BadCase{"name_with_space", with("\"web\"", "\"w b\""), 5, "service[0].name", "\"w b\""},
+        BadCase{"no_address", with("address = \"10.1.100.1\"\n", ""), 4, "service[0].address",
+                "nothing"},
+        BadCase{"address", with("10.1.100.1", "10.1.100"), 6, "service[0].address", "\"10.1.100\""},
+        BadCase{"unspecified", with("10.1.100.1", "0.0.0.0"), 6, "service[0].address",
+                "\"0.0.0.0\""},
+        BadCase{"unspecified_v6", with("10.1.100.1", "::"), 6, "service[0].address", "\"::\""},
+        BadCase{"multicast", with("10.1.100.1", "224.0.0.1"), 6, "service[0].address",
+                "\"224.0.0.1\""},
+        BadCase{"multicast_v6", with("10.1.100.1", "ff02::1"), 6, "service[0].address",
+                "\"ff02::1\""},
+        BadCase{"scoped", with("10.1.100.1", "fe80::1%lo"), 6, "service[0].address",
+                "\"fe80::1%lo\""},
+        BadCase{"port_zero", with("port = 80\n", "port = 0\n"), 7, "service[0].port", "0"},
+        BadCase{"port_text", with("port = 80\n", "port = \"80\"\n"), 7, "service[0].port",
+                "\"80\""},
+        BadCase{"protocol", service_line("protocol = \"udp\""), 5, "service[0].protocol",
+                "\"udp\""},
+        BadCase{"mode", service_line("mode = \"on\""), 5, "service[0].mode", "\"on\""},
+        BadCase{"two_choices", service_line("two_choices = \"yes\""), 5, "service[0].two_choices",
+                "\"yes\""},
+        BadCase{"no_backends", kSmall.substr(0, kSmall.find("[[service.backend]]")), 4,
+                "service[0].backend", "nothing"},
+        BadCase{"single_table", "[agent]\ninterfaces = [\"eth0\"]\n[service]\nname = \"web\"\n", 3,
+                "service", "a table"},
+        BadCase{"no_services", "[agent]\ninterfaces = [\"eth0\"]\n", 1, "service", "nothing"},
+        BadCase{"not_tables", "service = [1]\n[agent]\ninterfaces = [\"eth0\"]\n", 1, "service[0]",
+                "1"},
+        BadCase{"same_name",
+                kSmall + "[[service]]\nname = \"web\"\naddress = \"10.1.100.2\"\nport = 80\n" +
+                    backend("b1", "10.2.1.3", "1"),
+                14, "service[1].name", "web, which service[0].name has already"},
+        BadCase{"same_vip",
+                kSmall + "[[service]]\nname = \"x\"\naddress = \"::ffff:10.1.100.1\"\nport = 80\n" +
+                    backend("b1", "10.2.1.3", "1"),
+                15, "service[1].address", "10.1.100.1:80, which service[0].address has already"}),
+    [](const auto& test) { return test.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(
+    Backends, BadConfig,
+    testing::Values(
+        BadCase{"no_name", with("name = \"b1\"\n", ""), 9, "service[0].backend[0].name", "nothing"},
+        BadCase{"long_name", with("\"b1\"", "\"sixteen-chars-xx\""), 10,
+                "service[0].backend[0].name", "\"sixteen"},
+        BadCase{"family", with("10.2.1.2", "fd00::2"), 11, "service[0].backend[0].address",
+                "\"fd00::2\""},
+        BadCase{"no_port", with("port = 8080\n", ""), 9, "service[0].backend[0].port", "nothing"},
+        BadCase{"weight_zero", backend_line("weight = 0"), 13, "service[0].backend[0].weight", "0"},
+        BadCase{"weight_large", backend_line("weight = 65536"), 13, "service[0].backend[0].weight",
+                "65536"},
+        BadCase{"zone", backend_line("zone = \"a b\""), 13, "service[0].backend[0].zone",
+                "\"a b\""},
+        BadCase{"same_name", kSmall + backend("b1", "10.2.1.3", "8080"), 14,
+                "service[0].backend[1].name", "b1, which service[0].backend[0].name has already"},
+        BadCase{"same_endpoint", kSmall + backend("b2", "10.2.1.2", "8080"), 15,
+                "service[0].backend[1].address",
+                "10.2.1.2:8080, which service[0].backend[0].address has"},
+        BadCase{"in_two_services",
+                kSmall + "[[service]]\nname = \"x\"\naddress = \"10.1.100.2\"\nport = 80\n" +
+                    backend("b1", "10.2.1.2", "8080"),
+                19, "service[1].backend[0].address",
+                "10.2.1.2:8080, which service[0].backend[0].address has"},
+        BadCase{"is_a_later_vip",
+                kSmall + "[[service]]\nname = \"x\"\naddress = \"10.2.1.2\"\nport = 8080\n" +
+                    backend("b1", "10.2.1.3", "80"),
+                11, "service[0].backend[0].address", "10.2.1.2:8080, which is service[1].address"}),
+    [](const auto& test) { return test.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(
+    Keys, BadConfig,
+    testing::Values(BadCase{"agent", agent_line("interface = [\"eth0\"]"), 2, "agent.interface",
+                            "\"interface\"; did you mean \"interfaces\"?"},
+                    BadCase{"tick", agent_line("tickms = 5"), 2, "agent.tickms",
+                            "\"tickms\"; did you mean \"tick_ms\"?"},
+                    BadCase{"far_off", agent_line("colour = 5"), 2, "agent.colour", "\"colour\""},
+                    BadCase{"root", with("[[service]]", "[controls]\n[[service]]"), 4, "controls",
+                            "\"controls\"; did you mean \"control\"?"},
+                    BadCase{"service", service_line("two_choice = true"), 5,
+                            "service[0].two_choice",
+                            "\"two_choice\"; did you mean \"two_choices\"?"},
+                    BadCase{"backend", backend_line("wieght = 5"), 13,
+                            "service[0].backend[0].wieght", "\"wieght\"; did you mean \"weight\"?"},
+                    BadCase{"control", control_line("gian = 5"), 5, "control.gian",
+                            "\"gian\"; did you mean \"gain\"?"}),
+    [](const auto& test) { return test.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(
+    Syntax, BadConfig,
+    testing::Values(BadCase{"unclosed_text", with("\"web\"", "\"web"), 5, "", ""},
+                    BadCase{"no_value", agent_line("tick_ms ="), 2, "", ""},
+                    BadCase{"twice_a_key", agent_line("tick_ms = 50\ntick_ms = 50"), 3, "", ""}),
+    [](const auto& test) { return test.param.name; });
+
+TEST(Config, EverythingWrongIsReportedAtOnce) {
+  const auto problems = problems_of(R"([agent]
+interfaces = []
+tick_ms = 5
+colour = "red"
+[control]
+gain = 100
+[[service]]
+name = "web"
+address = "10.1.100.1"
+port = 99999
+[[service.backend]]
+name = "far too long a name"
+address = "fd00::1"
+port = 80
+[[service.backend]]
+name = "b2"
+address = "nowhere"
+weight = 0
+[[service]]
+name = "web"
+)");
+  std::vector<std::pair<std::uint32_t, std::string>> places;
+  for (const ConfigProblem& problem : problems) places.emplace_back(problem.line, problem.field);
+  const std::vector<std::pair<std::uint32_t, std::string>> expected{
+      {2, "agent.interfaces"},
+      {3, "agent.tick_ms"},
+      {4, "agent.colour"},
+      {6, "control.gain"},
+      {10, "service[0].port"},
+      {12, "service[0].backend[0].name"},
+      {13, "service[0].backend[0].address"},
+      {15, "service[0].backend[1].port"},
+      {17, "service[0].backend[1].address"},
+      {18, "service[0].backend[1].weight"},
+      {19, "service[1].address"},
+      {19, "service[1].port"},
+      {19, "service[1].backend"},
+      {20, "service[1].name"},
+  };
+  EXPECT_EQ(places, expected) << ConfigProblems{problems}.text();
+}
+
+TEST(Config, AProblemReadsAsALine) {
+  const auto problems = problems_of(agent_line("tick_ms = 5"));
+  ASSERT_EQ(problems.size(), 1U);
+  EXPECT_EQ(problems[0].text(),
+            "test.toml:2:11: agent.tick_ms: expected an integer from 10 to 1000, found 5");
+  const Error error = ConfigProblems{problems}.error();
+  EXPECT_EQ(error.kind(), ExitCode::kInput);
+  EXPECT_EQ(error.message(), problems[0].text());
+}
+
+TEST(Config, AnEmptyFileSaysWhatItLacks) {
+  const auto problems = problems_of("");
+  ASSERT_EQ(problems.size(), 2U);
+  EXPECT_EQ(problems[0].field, "agent");
+  EXPECT_EQ(problems[1].field, "service");
+}
+
+TEST(Config, UnreadableFilesSayWhy) {
+  const ConfigResult absent = load_config("/nowhere/petrel.toml");
+  ASSERT_FALSE(absent);
+  ASSERT_EQ(absent.error().list.size(), 1U);
+  EXPECT_EQ(absent.error().list[0].line, 0U);
+  EXPECT_EQ(absent.error().text(), "/nowhere/petrel.toml: expected a readable file, found ENOENT");
+  const ConfigResult folder = load_config("/");
+  ASSERT_FALSE(folder);
+  EXPECT_EQ(folder.error().list[0].found, "EISDIR");
+}
+
+TEST(Config, LimitsOfTheMapsHold) {
+  const auto many = [](int services, int backends_each) {
+    std::string text = "[agent]\ninterfaces = [\"eth0\"]\n";
+    int host = 0;
+    for (int i = 0; i < services; ++i) {
+      text += "[[service]]\nname = \"s" + std::to_string(i) +
+              "\"\naddress = \"10.1.0.1\"\nport = " + std::to_string(i + 1) + "\n";
+      for (int j = 0; j < backends_each; ++j, ++host) {
+        text += backend("b" + std::to_string(j),
+                        "10.2." + std::to_string(host / 250) + "." + std::to_string(host % 250 + 1),
+                        "80");
+      }
+    }
+    return text;
+  };
+  EXPECT_EQ(problems_of(many(511, 1)).size(), 0U);
+  const auto services = problems_of(many(512, 1));
+  ASSERT_EQ(services.size(), 1U);
+  EXPECT_EQ(services[0].field, "service");
+  EXPECT_EQ(problems_of(many(3, 1365)).size(), 0U);  // 4095
+  const auto backends = problems_of(many(4, 1024));
+  ASSERT_EQ(backends.size(), 1U);
+  EXPECT_EQ(backends[0].field, "service.backend");
+}
+
+TEST(Address, BothFamiliesGoThereAndBack) {
+  for (const char* text : {"10.0.0.1", "255.255.255.255", "fd00::1", "::1", "2001:db8::a:0:1"}) {
+    const auto address = parse_address(text);
+    ASSERT_TRUE(address) << text;
+    EXPECT_EQ(to_string(*address), text);
+  }
+  EXPECT_TRUE(same_address(*parse_address("::ffff:10.0.0.1"), *parse_address("10.0.0.1")));
+  EXPECT_FALSE(same_address(*parse_address("10.0.0.2"), *parse_address("10.0.0.1")));
+  EXPECT_TRUE(is_v4(*parse_address("10.0.0.1")));
+  EXPECT_FALSE(is_v4(*parse_address("::10.0.0.1")));
+  EXPECT_EQ(parse_address("10.0.0.1")->bytes[10], 0xff);
+  EXPECT_EQ(endpoint_text(*parse_address("10.0.0.1"), 80), "10.0.0.1:80");
+  EXPECT_EQ(endpoint_text(*parse_address("fd00::1"), 80), "[fd00::1]:80");
+}
+
+TEST(Address, WhatIsNoneIsRefused) {
+  for (const char* text :
+       {"", "10.0.0", "10.0.0.256", "web", "fe80::1%eth0", "10.0.0.1:80", "fd00::g"}) {
+    EXPECT_FALSE(parse_address(text)) << text;
+  }
+  EXPECT_FALSE(is_one_host(*parse_address("255.255.255.255")));
+  EXPECT_TRUE(is_one_host(*parse_address("127.0.0.1")));
+}
+
+}  // namespace
+}  // namespace petrel

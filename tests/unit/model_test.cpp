@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT
+// The model file, read whole or refused, and the score made of it.
+#include "score/model.hpp"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <boost/json.hpp>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "score/score.hpp"
+
+namespace petrel {
+namespace {
+
+namespace json = boost::json;
+
+Model sample_model() {
+  Model model;
+  model.name = "sample";
+  model.version = 3;
+  model.bias = -4.25;
+  for (size_t i = 0; i < kFeatureCount; i++) {
+    const auto n = static_cast<double>(i);
+    model.features[i] = {.mean = round_to_file_digits(n / 7),
+                         .scale = round_to_file_digits(0.3 + n / 3),
+                         .coefficient = i == 4 ? 0 : round_to_file_digits(std::sin(n) * 2),
+                         .min_q16 = 0,
+                         .max_q16 = 10 * Q16_ONE};
+  }
+  model.training = {.date = "2026-01-31",
+                    .seed = 7,
+                    .c = 0.1,
+                    .runs = {"calm-1", "storm-1"},
+                    .rows = 1000,
+                    .positive_share = 0.125,
+                    .held_out_runs = {"storm-2"},
+                    .held_out_rows = 300,
+                    .held_out_positive_share = 0.1,
+                    .held_out_auc = 0.97,
+                    .held_out_log_loss = 0.05};
+  EXPECT_TRUE(quantize(model));
+  return model;
+}
+
+std::string message_of(const std::string& text) {
+  const Result<Model> model = parse_model(text, "m.json");
+  if (model) return "parsed";
+  EXPECT_EQ(model.error().kind(), ExitCode::kInput);
+  return model.error().message();
+}
+
+// The sample's text after a change of its JSON; the checksum is left as it was.
+template <class Change>
+std::string changed(Change change) {
+  json::value document = json::parse(serialize_model(sample_model()));
+  change(document.as_object());
+  return json::serialize(document);
+}
+
+TEST(ModelFile, ReadsBackAsItWasWritten) {
+  const Model model = sample_model();
+  const Result<Model> again = parse_model(serialize_model(model), "m.json");
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_TRUE(*again == model);
+  EXPECT_EQ(serialize_model(*again), serialize_model(model));
+}
+
+TEST(ModelFile, AnyNumbersOfNineDigitsReadBack) {
+  std::mt19937_64 random(5);
+  std::normal_distribution<double> normal(0, 1);
+  for (int i = 0; i < 300; i++) {
+    Model model = sample_model();
+    for (ModelFeature& feature : model.features) {
+      feature.coefficient = round_to_file_digits(normal(random) * std::exp(3 * normal(random)));
+      feature.scale = round_to_file_digits(0.001 + std::abs(normal(random)));
+      feature.mean = round_to_file_digits(normal(random));
+    }
+    if (!quantize(model)) continue;
+    const Result<Model> again = parse_model(serialize_model(model), "m.json");
+    ASSERT_TRUE(again) << again.error().message();
+    ASSERT_TRUE(*again == model);
+  }
+}
+
+TEST(ModelFile, EachFlippedBitIsRefusedOrReadsEqual) {
+  const Model model = sample_model();
+  const std::string text = serialize_model(model);
+  size_t equal = 0;
+  for (size_t at = 0; at < text.size(); at++) {
+    for (int bit = 0; bit < 8; bit++) {
+      std::string corrupt = text;
+      corrupt[at] = static_cast<char>(corrupt[at] ^ (1 << bit));
+      const Result<Model> result = parse_model(corrupt, "m.json");
+      if (!result) continue;
+      equal++;
+      ASSERT_TRUE(*result == model) << "byte " << at << " bit " << bit;
+    }
+  }
+  EXPECT_LT(equal, text.size());
+}
+
+TEST(ModelFile, EachTruncationIsRefused) {
+  const std::string text = serialize_model(sample_model());
+  for (size_t length = 0; length + 1 < text.size(); length++) {
+    ASSERT_FALSE(parse_model(text.substr(0, length), "m.json")) << length;
+  }
+}
+
+TEST(ModelFile, EachMissingFieldIsNamed) {
+  const json::value whole = json::parse(serialize_model(sample_model()));
+  for (const auto& member : whole.as_object()) {
+    const std::string text = changed([&](json::object& model) { model.erase(member.key()); });
+    const std::string name(member.key().data(), member.key().size());
+    EXPECT_NE(message_of(text).find("model m.json: " + name + ": expected "), std::string::npos)
+        << message_of(text);
+  }
+  for (const auto& member : whole.at("training").as_object()) {
+    const std::string text =
+        changed([&](json::object& model) { model["training"].as_object().erase(member.key()); });
+    const std::string name(member.key().data(), member.key().size());
+    EXPECT_NE(message_of(text).find("training." + name + ": expected "), std::string::npos);
+  }
+  for (const auto& member : whole.at("features").at(2).as_object()) {
+    const std::string text = changed([&](json::object& model) {
+      model["features"].as_array()[2].as_object().erase(member.key());
+    });
+    const std::string name(member.key().data(), member.key().size());
+    EXPECT_NE(message_of(text).find("features[2]." + name + ": expected "), std::string::npos);
+  }
+}
+
+TEST(ModelFile, WhatIsWrongIsNamed) {
+  using Change = void (*)(json::object&);
+  const std::pair<Change, const char*> cases[] = {
+      {[](json::object& m) { m["schema"] = "petrel/model/v2"; },
+       "schema: expected \"petrel/model/v1\", found \"petrel/model/v2\""},
+      {[](json::object& m) { m["surprise"] = 1; }, "surprise: expected no such field, found 1"},
+      {[](json::object& m) { m["version"] = 0; },
+       "version: expected an integer from 1 to 4294967295, found 0"},
+      {[](json::object& m) { m["version"] = "1"; },
+       "version: expected an integer from 1 to 4294967295, found \"1\""},
+      {[](json::object& m) { m["bias"] = 1e300; }, "bias: expected a number"},
+      {[](json::object& m) { m["bias"] = nullptr; }, "bias: expected a number"},
+      {[](json::object& m) { m["features"].as_array().pop_back(); },
+       "features: expected a list of 20, found a list of 19"},
+      {[](json::object& m) { std::swap(m["features"].as_array()[0], m["features"].as_array()[1]); },
+       "features[0].name: expected \"waiting_syn\" (this program's feature list), found "
+       "\"waiting_response\""},
+      {[](json::object& m) { m["features"].as_array()[3].as_object()["scale"] = 0; },
+       "features[3].scale: expected a number"},
+      {[](json::object& m) { m["features"].as_array()[3].as_object()["shift"] = 64; },
+       "features[3].shift: expected an integer from 0 to 63, found 64"},
+      {[](json::object& m) { m["features"].as_array()[3].as_object()["mantissa"] = 12; },
+       "features[3].mantissa: expected "},
+      {[](json::object& m) { m["features"].as_array()[3].as_object()["min_q16"] = 1 << 30; },
+       "features[3].max_q16: expected an integer from 1073741824"},
+      {[](json::object& m) { m["features"].as_array()[3] = 5; },
+       "features[3]: expected an object, found 5"},
+      {[](json::object& m) { m["bias_q16"] = 1; }, "bias_q16: expected "},
+      {[](json::object& m) { m["name"] = "other"; }, "checksum: expected \""},
+      {[](json::object& m) { m["training"].as_object()["rows"] = -1; }, "training.rows: expected"},
+      {[](json::object& m) { m["training"].as_object()["runs"] = json::array{1}; },
+       "training.runs: expected strings"},
+      {[](json::object& m) { m["training"].as_object()["held_out_auc"] = 1.5; },
+       "training.held_out_auc: expected a number from 0 to 1, found 1.5E0"},
+  };
+  for (const auto& [change, expected] : cases) {
+    const std::string found = message_of(changed(change));
+    EXPECT_EQ(found.rfind(std::string("model m.json: ") + expected, 0), 0U) << found;
+  }
+}
+
+TEST(ModelFile, WhatIsNoModelIsRefused) {
+  for (const char* text :
+       {"", " ", "{}", "[]", "null", "{\"schema\":1}", "NaN", "\xff\xfe", "{\"a\""}) {
+    EXPECT_NE(message_of(text), "parsed") << text;
+  }
+}
+
+TEST(ModelFile, IsSavedWholeAndLoads) {
+  const auto path = std::filesystem::temp_directory_path() /
+                    ("petrel_model_test_" + std::to_string(::getpid()) + ".json");
+  const Model model = sample_model();
+  ASSERT_TRUE(save_model(model, path));
+  const Result<Model> again = load_model(path);
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_TRUE(*again == model);
+  EXPECT_FALSE(std::filesystem::exists(path.string() + ".tmp"));
+
+  Model broken = model;
+  broken.bias += 1;  // no longer what was quantized
+  EXPECT_FALSE(save_model(broken, path));
+  EXPECT_TRUE(*load_model(path) == model);
+  std::filesystem::remove(path);
+  const Result<Model> missing = load_model(path);
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().kind(), ExitCode::kInput);
+}
+
+TEST(Quantize, RefusesWhatDoesNotFit) {
+  Model model = sample_model();
+  model.features[0].coefficient = 1e12;
+  EXPECT_FALSE(quantize(model));
+  model.features[0].coefficient = std::nan("");
+  EXPECT_FALSE(quantize(model));
+  model = sample_model();
+  model.bias = 1e6;
+  EXPECT_FALSE(quantize(model));
+}
+
+TEST(Quantize, KeepsCoefficientsToNineDigits) {
+  Model model = sample_model();
+  for (const double raw : {1.0, -1.0, 3e-7, -12345.678, 0.999999999, 1e-9}) {
+    model.features[0] = {.mean = 0, .scale = 1, .coefficient = raw, .min_q16 = 0, .max_q16 = 1};
+    ASSERT_TRUE(quantize(model));
+    const bpf::model_coefficient& fixed = model.coefficients[0];
+    EXPECT_NEAR(std::ldexp(fixed.mantissa, -static_cast<int>(fixed.shift)), raw,
+                std::abs(raw) * 2e-9);
+  }
+}
+
+TEST(Score, AgreesWithFloatingPoint) {
+  const Model model = sample_model();
+  std::mt19937_64 random(6);
+  for (int i = 0; i < 20'000; i++) {
+    FeatureVector features{};
+    double log_odds = model.bias;
+    for (size_t f = 0; f < kFeatureCount; f++) {
+      features[f] = static_cast<int32_t>(random() % (3 * Q16_ONE));
+      const ModelFeature& feature = model.features[f];
+      const double value = features[f] / double{Q16_ONE};
+      log_odds += feature.coefficient * (value - feature.mean) / feature.scale;
+    }
+    const double exact = 1 / (1 + std::exp(-log_odds));
+    ASSERT_NEAR(probability_q16(model, features) / double{Q16_ONE}, exact, 1e-4);
+  }
+}
+
+TEST(Score, ClampsFeaturesToTheTrainedRange) {
+  const Model model = sample_model();
+  FeatureVector at_limit{};
+  at_limit[1] = 10 * Q16_ONE;
+  FeatureVector beyond = at_limit;
+  beyond[1] = INT32_MAX;
+  beyond[2] = INT32_MIN;
+  EXPECT_EQ(log_odds_q16(model, beyond), log_odds_q16(model, at_limit));
+}
+
+TEST(Score, ContributionsAddUpToTheLogOdds) {
+  const Model model = sample_model();
+  FeatureVector features{};
+  for (size_t f = 0; f < kFeatureCount; f++) features[f] = static_cast<int32_t>(f * 10'000);
+  const std::vector<Contribution> parts = contributions(model, features);
+  int64_t sum = std::lround(model.bias * Q16_ONE);
+  for (size_t i = 0; i < parts.size(); i++) {
+    sum += parts[i].log_odds_q16;
+    EXPECT_NE(parts[i].feature, kFeatures[4].name);  // its coefficient is 0
+    if (i > 0) {
+      EXPECT_GE(std::abs(parts[i - 1].log_odds_q16), std::abs(parts[i].log_odds_q16));
+    }
+  }
+  EXPECT_NEAR(static_cast<double>(sum), log_odds_q16(model, features), 50);
+}
+
+}  // namespace
+}  // namespace petrel

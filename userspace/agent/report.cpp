@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+#include "agent/report.hpp"
+
+#include <array>
+#include <boost/json.hpp>
+#include <cmath>
+#include <numeric>
+
+#include "base/clock.hpp"
+#include "config/address.hpp"
+
+namespace petrel {
+namespace json = boost::json;
+namespace {
+
+constexpr std::array<std::string_view, 10> kReasons = {
+    "base",  "risk",   "floor",  "quarantine", "recovering",
+    "panic", "shared", "capped", "neutral",    "samples"};
+constexpr std::array<std::string_view, bpf::FAILURE_KINDS> kFailures = {
+    "none", "refused", "handshake_timeout", "reset", "abandoned", "empty", "overload",
+    "server_error"};
+constexpr std::array<std::string_view, bpf::VERDICTS> kVerdicts = {
+    "forwarded",     "returned",      "not_ours",      "malformed",     "fragment",
+    "ttl_expired",   "no_backend",    "not_ready",     "fib_lookup",    "kernel_routed",
+    "no_connection", "late_backend",  "adopted",       "table_full",    "event_lost",
+    "neutral_ring",  "bad_slot"};
+constexpr std::array<std::string_view, 4> kProbes = {"unknown", "answers", "refuses", "silent"};
+
+json::object failures_json(const bpf::service_stats& stats) {
+  json::object out;
+  for (std::size_t kind = 1; kind < bpf::FAILURE_KINDS; ++kind) {
+    out[kFailures[kind]] = stats.failures[kind];
+  }
+  return out;
+}
+
+json::object socket_json(const bpf::backend_stats& stats) {
+  const double connects = static_cast<double>(stats.socket_connects);
+  return {{"connects", stats.socket_connects},
+          {"connect_mean_us",
+           connects > 0 ? static_cast<double>(stats.socket_connect_ns) / connects / 1000 : 0.0},
+          {"srtt_us", stats.socket_srtt_us},
+          {"retransmits", stats.socket_retransmits},
+          {"synack_retransmits", stats.socket_synack_retransmits},
+          {"rtos", stats.socket_rtos},
+          {"resets_sent", stats.socket_resets_sent},
+          {"resets_received", stats.socket_resets_received},
+          {"closes", stats.socket_closes},
+          {"bytes_sent", stats.socket_bytes_sent},
+          {"bytes_received", stats.socket_bytes_received}};
+}
+
+json::object wire_json(const bpf::backend_stats& stats) {
+  return {{"connections", stats.connections},
+          {"retry_connections", stats.retry_connections},
+          {"established", stats.established},
+          {"requests", stats.requests},
+          {"answers", stats.answers},
+          {"refused", stats.refused},
+          {"handshake_timeouts", stats.handshake_timeouts},
+          {"resets", stats.resets},
+          {"abandoned", stats.abandoned},
+          {"empty", stats.empty},
+          {"overloads", stats.overloads},
+          {"server_errors", stats.server_errors},
+          {"status_2xx", stats.status_2xx},
+          {"status_3xx", stats.status_3xx},
+          {"status_4xx", stats.status_4xx},
+          {"closes", stats.closes},
+          {"client_resets", stats.client_resets},
+          {"syn_repeats", stats.syn_repeats},
+          {"client_repeats", stats.client_repeats},
+          {"backend_repeats", stats.backend_repeats},
+          {"bytes_in", stats.bytes_in},
+          {"bytes_out", stats.bytes_out},
+          {"connect_p50_us", histogram_quantile_ns(stats.connect_histogram, 0.5) / 1e3},
+          {"connect_p99_us", histogram_quantile_ns(stats.connect_histogram, 0.99) / 1e3},
+          {"response_p50_ms", histogram_quantile_ns(stats.response_histogram, 0.5) / 1e6},
+          {"response_p99_ms", histogram_quantile_ns(stats.response_histogram, 0.99) / 1e6}};
+}
+
+double factor_in_force(const ServiceLoop& service, const BackendLoop& backend) {
+  return service.acts() ? backend.decision.factor : 1.0;
+}
+
+bpf::weight_reason reason_in_force(const ServiceLoop& service, const BackendLoop& backend) {
+  return service.acts() ? backend.decision.reason : bpf::REASON_NEUTRAL;
+}
+
+json::object backend_json(const Agent& agent, const ServiceLoop& service,
+                          const BackendLoop& backend) {
+  const double slots = static_cast<double>(service.in_force().size());
+  return {{"name", backend.config.name},
+          {"id", backend.config.id},
+          {"address", endpoint_text(backend.config.address, backend.config.port)},
+          {"zone", backend.config.zone},
+          {"base_weight", backend.config.weight},
+          {"factor", factor_in_force(service, backend)},
+          {"share", static_cast<double>(backend.slots) / slots},
+          {"wanted_factor", backend.decision.factor},
+          {"reason", reason_name(reason_in_force(service, backend))},
+          {"rails", rail_names(backend.decision.rails)},
+          {"risk", backend.reading.risk},
+          {"samples", backend.reading.samples},
+          {"probe", kProbes[static_cast<std::size_t>(backend.probe)]},
+          {"waiting_syn", backend.waiting_syn.total()},
+          {"waiting", backend.waiting.total()},
+          {"inflight", agent.tables().inflight(backend.config.id)},
+          {"next_hop_cached", backend.hop.ifindex != 0},
+          {"wire", wire_json(backend.stats)},
+          {"socket", socket_json(backend.stats)}};
+}
+
+json::object service_json(const Agent& agent, const ServiceLoop& service) {
+  bpf::service_stats stats{};
+  if (service.config().id < agent.service_stats().size()) {
+    stats = agent.service_stats()[service.config().id];
+  }
+  json::array backends;
+  for (const BackendLoop& backend : service.backends()) {
+    backends.push_back(backend_json(agent, service, backend));
+  }
+  return {{"name", service.config().name},
+          {"id", service.config().id},
+          {"address", endpoint_text(service.config().address, service.config().port)},
+          {"mode", to_string(service.config().mode)},
+          {"panic", service.in_panic()},
+          {"ring_slots", service.in_force().size()},
+          {"moved_slots", service.moved_slots()},
+          {"first_attempts", stats.first_attempts},
+          {"retries", stats.retries},
+          {"steered", stats.steered},
+          {"off_ring", stats.off_ring},
+          {"neutral_placements", stats.neutral},
+          {"failures", failures_json(stats)},
+          {"backends", std::move(backends)}};
+}
+
+json::object loop_json(const Agent& agent) {
+  const LoopFacts& facts = agent.facts();
+  return {{"uptime_s", static_cast<double>(monotonic_ns() - facts.started_ns) / 1e9},
+          {"tick_ms", agent.config().agent.tick.count()},
+          {"ticks", facts.ticks},
+          {"late_ticks", facts.late_ticks},
+          {"last_tick_us", facts.last_tick_us},
+          {"worst_tick_us", facts.worst_tick_us},
+          {"events", facts.events},
+          {"expired_handshakes", facts.expired_handshakes},
+          {"retries_seen", facts.retries_seen},
+          {"retries_predicted", facts.retries_predicted},
+          {"took_over", agent.adopted()}};
+}
+
+}  // namespace
+
+std::string_view reason_name(bpf::weight_reason reason) { return kReasons[reason]; }
+
+std::string_view failure_name(std::uint8_t failure) {
+  return failure < kFailures.size() ? kFailures[failure] : "unknown";
+}
+
+std::string_view verdict_name(std::size_t verdict) {
+  return verdict < kVerdicts.size() ? kVerdicts[verdict] : "unknown";
+}
+
+double histogram_quantile_ns(std::span<const std::uint32_t> buckets, double share) {
+  const double total = std::accumulate(buckets.begin(), buckets.end(), 0.0);
+  if (total == 0) return 0;
+  double before = 0;
+  for (std::size_t i = 0; i < buckets.size(); ++i) {
+    if (before + buckets[i] >= total * share && buckets[i] > 0) {
+      // Log-linear: 4 equal parts of an octave; within one, spread evenly.
+      const double octave = std::exp2(HISTOGRAM_FIRST_OCTAVE + static_cast<double>(i / 4));
+      const double part = (total * share - before) / buckets[i];
+      return octave * (1 + (static_cast<double>(i % 4) + part) / 4);
+    }
+    before += buckets[i];
+  }
+  return std::exp2(HISTOGRAM_FIRST_OCTAVE + HISTOGRAM_OCTAVES);
+}
+
+json::value status_json(const Agent& agent) {
+  json::array services;
+  for (const ServiceLoop& service : agent.services()) {
+    services.push_back(service_json(agent, service));
+  }
+  json::object verdicts;
+  for (std::size_t i = 0; i < agent.verdicts().size(); ++i) {
+    verdicts[verdict_name(i)] = agent.verdicts()[i];
+  }
+  json::array degraded;
+  for (const std::string& line : agent.degraded()) degraded.push_back(json::string(line));
+  return {{"schema", "petrel/status/v1"},
+          {"version", PETREL_VERSION},
+          {"model",
+           {{"name", agent.model().name},
+            {"version", agent.model().version},
+            {"checksum", model_checksum(agent.model())},
+            {"held_out_auc", agent.model().training.held_out_auc}}},
+          {"loop", loop_json(agent)},
+          {"degraded", std::move(degraded)},
+          {"services", std::move(services)},
+          {"verdicts", std::move(verdicts)}};
+}
+
+json::value explain_json(const Agent& agent, const ServiceLoop& service,
+                         const BackendLoop& backend) {
+  json::array pushes;
+  for (const Explanation::Push& push : backend.explanation.pushes()) {
+    const FeatureInfo& info = kFeatures[static_cast<std::size_t>(push.feature)];
+    pushes.push_back({{"feature", info.name},
+                      {"log_odds", push.log_odds},
+                      {"value", push.value},
+                      {"unit", info.unit},
+                      {"meaning", info.doc}});
+  }
+  const WeightDecision& decision = backend.decision;
+  json::object out = backend_json(agent, service, backend);
+  out["schema"] = "petrel/explain/v1";
+  out["service"] = service.config().name;
+  out["mode"] = to_string(service.config().mode);
+  out["bias_log_odds"] = agent.model().bias;
+  out["law"] = {{"peers_risk", decision.peers_risk},
+                {"difference", decision.difference},
+                {"gate", decision.gate},
+                {"wanted", decision.wanted}};
+  out["risk_parts"] = {{"fast", backend.reading.fast},
+                       {"slow", backend.reading.slow},
+                       {"answered_in_tick", backend.reading.answered},
+                       {"waiting_in_tick", backend.reading.waiting}};
+  out["observations"] = backend.explanation.observations();
+  out["contributions"] = std::move(pushes);
+  out["changed_ago_s"] = backend.changed_ns == 0
+                             ? json::value(nullptr)
+                             : json::value(static_cast<double>(monotonic_ns() - backend.changed_ns) / 1e9);
+  return out;
+}
+
+}  // namespace petrel

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+// petrel status: what the agent sees and does, as tables or as the API's JSON.
+#include <fmt/format.h>
+
+#include <boost/json.hpp>
+#include <iostream>
+#include <memory>
+
+#include "api/client.hpp"
+#include "cli/verbs.hpp"
+
+namespace petrel::cli {
+namespace {
+
+namespace json = boost::json;
+
+std::string text(const json::value& value) { return value.as_string().c_str(); }
+double number(const json::value& value) { return value.to_number<double>(); }
+
+void print_service(const json::object& service) {
+  fmt::print("\nservice {}  {}  mode {}{}\n", text(service.at("name")), text(service.at("address")),
+             text(service.at("mode")), service.at("panic").as_bool() ? "  PANIC" : "");
+  fmt::print("  first attempts {}  retries {}  steered {}  off ring {}  placed neutrally {}\n",
+             number(service.at("first_attempts")), number(service.at("retries")),
+             number(service.at("steered")), number(service.at("off_ring")),
+             number(service.at("neutral_placements")));
+  fmt::print("  {:<15} {:>7} {:>7} {:>7} {:<11} {:>7} {:>8} {:>9} {:>9} {:>9} {:>10}\n", "backend",
+             "weight", "share", "risk", "reason", "waiting", "conns", "answers", "failures",
+             "conn p50", "resp p50");
+  for (const json::value& item : service.at("backends").as_array()) {
+    const json::object& backend = item.as_object();
+    const json::object& wire = backend.at("wire").as_object();
+    double failures = 0;
+    for (const char* kind : {"refused", "handshake_timeouts", "resets", "abandoned", "empty",
+                             "overloads", "server_errors"}) {
+      failures += number(wire.at(kind));
+    }
+    fmt::print("  {:<15} {:>6.1f}% {:>6.1f}% {:>7.3f} {:<11} {:>7} {:>8} {:>9} {:>9} {:>6.0f} us "
+               "{:>7.2f} ms\n",
+               text(backend.at("name")), 100 * number(backend.at("factor")),
+               100 * number(backend.at("share")), number(backend.at("risk")),
+               text(backend.at("reason")),
+               number(backend.at("waiting")) + number(backend.at("waiting_syn")),
+               number(wire.at("connections")), number(wire.at("answers")), failures,
+               number(wire.at("connect_p50_us")), number(wire.at("response_p50_ms")));
+  }
+}
+
+void print_verdicts(const json::object& verdicts) {
+  fmt::print("\npackets:");
+  for (const auto& item : verdicts) {
+    if (number(item.value()) > 0) fmt::print("  {} {}", std::string_view(item.key()), number(item.value()));
+  }
+  fmt::print("\n");
+}
+
+int run_status(const AgentAddress& address, bool as_json) {
+  auto socket = address.resolve();
+  if (!socket) return fail(socket.error());
+  auto body = api_get(*socket, "/v1/status");
+  if (!body) return fail(body.error());
+  if (as_json) {
+    std::cout << *body << '\n';
+    return 0;
+  }
+  const json::value parsed = json::parse(*body);
+  const json::object& status = parsed.as_object();
+  const json::object& loop = status.at("loop").as_object();
+  const json::object& model = status.at("model").as_object();
+  fmt::print("petrel {}  up {:.0f} s  model {} v{} ({}, held-out AUC {:.3f})\n",
+             text(status.at("version")), number(loop.at("uptime_s")), text(model.at("name")),
+             number(model.at("version")), text(model.at("checksum")),
+             number(model.at("held_out_auc")));
+  fmt::print("ticks {}  late {}  last {} us  worst {} us  events {}  lost {}  retries seen {}  "
+             "predicted {:.0f}\n",
+             number(loop.at("ticks")), number(loop.at("late_ticks")),
+             number(loop.at("last_tick_us")), number(loop.at("worst_tick_us")),
+             number(loop.at("events")), number(status.at("verdicts").at("event_lost")),
+             number(loop.at("retries_seen")), number(loop.at("retries_predicted")));
+  for (const json::value& line : status.at("degraded").as_array()) {
+    fmt::print("degraded: {}\n", text(line));
+  }
+  for (const json::value& service : status.at("services").as_array()) {
+    print_service(service.as_object());
+  }
+  print_verdicts(status.at("verdicts").as_object());
+  return 0;
+}
+
+}  // namespace
+
+void add_status(CLI::App& app, Action& action) {
+  auto address = std::make_shared<AgentAddress>();
+  auto as_json = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("status", "Show services, backends, weights and risks");
+  address->add_options(*command);
+  command->add_flag("--json", *as_json, "Print petrel/status/v1");
+  command->callback([address, as_json, &action] {
+    action = [address, as_json] { return run_status(*address, *as_json); };
+  });
+}
+
+}  // namespace petrel::cli

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "config/config.hpp"
+
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "config/reader.hpp"
+#include "config/sections.hpp"
+
+namespace petrel {
+namespace {
+
+Config read_root(const toml::table& table, ProblemList& problems) {
+  Config config;
+  TableReader root(table, "", problems);
+  if (const toml::table* agent = root.table("agent", Presence::kRequired)) {
+    config.agent = read_agent(TableReader(*agent, "agent", problems));
+  }
+  if (const toml::table* control = root.table("control", Presence::kOptional)) {
+    config.control = read_control(TableReader(*control, "control", problems));
+  }
+  config.services = read_services(root, config.agent.mode);
+  root.report_unknown();
+  return config;
+}
+
+ConfigProblems whole_file(const std::string& path, int errno_value) {
+  return {{{path, 0, 0, "", "a readable file", errno_name(errno_value)}}};
+}
+
+}  // namespace
+
+std::string_view to_string(XdpMode mode) {
+  switch (mode) {
+    case XdpMode::kAuto:
+      return "auto";
+    case XdpMode::kNative:
+      return "native";
+    case XdpMode::kGeneric:
+      return "generic";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(ServiceMode mode) {
+  switch (mode) {
+    case ServiceMode::kShadow:
+      return "shadow";
+    case ServiceMode::kAct:
+      return "act";
+    case ServiceMode::kNeutral:
+      return "neutral";
+  }
+  return "unknown";
+}
+
+ConfigResult load_config(const std::string& path) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return whole_file(path, errno != 0 ? errno : EIO);
+  // A directory opens, and fails only when it is read.
+  if (file.peek() == std::ifstream::traits_type::eof() && errno != 0) {
+    return whole_file(path, errno);
+  }
+  file.clear();
+  std::ostringstream text;
+  text << file.rdbuf();
+  return load_config_text(text.str(), path);
+}
+
+ConfigResult load_config_text(std::string_view text, std::string_view name) {
+  ProblemList problems(name);
+  try {
+    const toml::table table = toml::parse(text, name);
+    Config config = read_root(table, problems);
+    if (problems.empty()) return config;
+  } catch (const toml::parse_error& error) {
+    problems.add(error.source(), "", "valid TOML", std::string(error.description()));
+  }
+  return problems.take();
+}
+
+}  // namespace petrel

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+#include "config/sections.hpp"
+
+#include <algorithm>
+#include <cctype>
+
+namespace petrel {
+namespace {
+
+// sockaddr_un.sun_path with its final 0.
+constexpr std::size_t kLongestSocketPath = 107;
+// IFNAMSIZ with its final 0.
+constexpr std::size_t kLongestInterface = 15;
+// Fewer ticks than this within the heartbeat's limit, and one late tick switches the agent off.
+constexpr std::int64_t kLeastTicksOfHeartbeat = 3;
+
+bool is_absolute(std::string_view path) {
+  return path.starts_with('/');
+}
+
+bool is_interface(std::string_view name) {
+  return !name.empty() && name.size() <= kLongestInterface && name != "." && name != ".." &&
+         std::none_of(name.begin(), name.end(), [](unsigned char character) {
+           return character == '/' || character == ':' || std::isspace(character) != 0;
+         });
+}
+
+constexpr TextRule kAbsolutePath{"an absolute path", is_absolute};
+constexpr TextRule kSocketPath{"an absolute path of at most 107 bytes", [](std::string_view path) {
+                                 return is_absolute(path) && path.size() <= kLongestSocketPath;
+                               }};
+constexpr TextRule kCgroupPath{"an absolute path, or \"\" to find it", [](std::string_view path) {
+                                 return path.empty() || is_absolute(path);
+                               }};
+constexpr TextRule kFileName{"the path of a file",
+                             [](std::string_view path) { return !path.empty(); }};
+
+void read_milliseconds(TableReader& reader, std::string_view key, std::int64_t least,
+                       std::int64_t most, std::chrono::milliseconds& value) {
+  std::int64_t count = 0;
+  if (reader.integer(key, least, most, count)) value = std::chrono::milliseconds(count);
+}
+
+void read_interfaces(TableReader& reader, std::vector<std::string>& interfaces) {
+  const std::string expected = "an array of at least one interface name";
+  const toml::node* node = reader.find("interfaces", Presence::kRequired, expected);
+  if (node == nullptr) return;
+  const toml::array* array = node->as_array();
+  if (array == nullptr || array->empty()) {
+    reader.problems().add_node(*node, reader.field("interfaces"), expected);
+    return;
+  }
+  for (std::size_t i = 0; i < array->size(); ++i) {
+    const toml::node& element = *array->get(i);
+    const std::string field = reader.field("interfaces") + "[" + std::to_string(i) + "]";
+    const auto* name = element.as_string();
+    if (name == nullptr || !is_interface(name->get())) {
+      reader.problems().add_node(element, field, "an interface name of 1 to 15 characters");
+    } else if (std::find(interfaces.begin(), interfaces.end(), name->get()) != interfaces.end()) {
+      reader.problems().add_node(element, field, "each interface once");
+    } else {
+      interfaces.push_back(name->get());
+    }
+  }
+}
+
+void read_log_level(TableReader& reader, std::string& level) {
+  // spdlog's names.
+  reader.choice<std::string>("log_level",
+                             {{"trace", "trace"},
+                              {"debug", "debug"},
+                              {"info", "info"},
+                              {"warn", "warn"},
+                              {"error", "error"},
+                              {"critical", "critical"},
+                              {"off", "off"}},
+                             level);
+}
+
+void check_heartbeat(const TableReader& reader, const AgentConfig& agent) {
+  if (agent.heartbeat_limit >= agent.tick * kLeastTicksOfHeartbeat) return;
+  const toml::node* limit = reader.source().get("heartbeat_limit_ms");
+  const toml::node* tick = reader.source().get("tick_ms");
+  reader.problems().add_node(limit != nullptr ? *limit : *tick, reader.field("heartbeat_limit_ms"),
+                             "at least 3 times tick_ms");
+}
+
+}  // namespace
+
+void read_mode(TableReader& reader, ServiceMode& mode) {
+  reader.choice<ServiceMode>("mode",
+                             {{"shadow", ServiceMode::kShadow},
+                              {"act", ServiceMode::kAct},
+                              {"neutral", ServiceMode::kNeutral}},
+                             mode);
+}
+
+AgentConfig read_agent(TableReader reader) {
+  AgentConfig agent;
+  reader.text("pin_path", agent.pin_path, kAbsolutePath);
+  reader.text("socket", agent.socket, kSocketPath);
+  read_interfaces(reader, agent.interfaces);
+  reader.choice<XdpMode>(
+      "xdp_mode",
+      {{"auto", XdpMode::kAuto}, {"native", XdpMode::kNative}, {"generic", XdpMode::kGeneric}},
+      agent.xdp_mode);
+  reader.text("model", agent.model, kFileName);
+  read_milliseconds(reader, "tick_ms", 10, 1000, agent.tick);
+  read_mode(reader, agent.mode);
+  reader.whole("max_connections", 1024, 16777216, agent.max_connections);
+  reader.whole("max_clients", 1024, 16777216, agent.max_clients);
+  read_milliseconds(reader, "heartbeat_limit_ms", 1000, 60000, agent.heartbeat_limit);
+  read_milliseconds(reader, "retry_window_ms", 100, 60000, agent.retry_window);
+  read_milliseconds(reader, "handshake_timeout_ms", 10, 10000, agent.handshake_timeout);
+  reader.boolean("socket_sensor", agent.socket_sensor);
+  reader.text("cgroup", agent.cgroup, kCgroupPath);
+  read_log_level(reader, agent.log_level);
+  reader.report_unknown();
+  check_heartbeat(reader, agent);
+  return agent;
+}
+
+WeightSettings read_control(TableReader reader) {
+  WeightSettings control;
+  reader.number("gain", 0.1, 20, control.gain);
+  reader.number("floor", 0.0001, 0.1, control.floor);
+  reader.number("panic_share", 0, 1, control.panic_share);
+  reader.number("growth_cap", 1, 100, control.growth_cap);
+  reader.number("slow_start_per_s", 0.001, 10, control.slow_start_per_s);
+  reader.whole("min_samples", 1, 10000, control.min_samples);
+  reader.report_unknown();
+  return control;
+}
+
+}  // namespace petrel

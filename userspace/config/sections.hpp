@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+// The sections of the configuration file. Internal to config/.
+#pragma once
+
+#include <vector>
+
+#include "config/config.hpp"
+#include "config/reader.hpp"
+
+namespace petrel {
+
+// [agent] and [control]; each notes its problems in the reader's list.
+AgentConfig read_agent(TableReader reader);
+WeightSettings read_control(TableReader reader);
+
+// All [[service]] of the root table, with what must hold between them.
+std::vector<ServiceConfig> read_services(TableReader& root, ServiceMode default_mode);
+
+// "mode", in [agent] and in [[service]].
+void read_mode(TableReader& reader, ServiceMode& mode);
+
+}  // namespace petrel

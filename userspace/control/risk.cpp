@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+#include "control/risk.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace petrel {
+namespace {
+
+constexpr double kOneQ16 = 65536.0;
+
+double probability(std::uint32_t q16) {
+  return std::min(q16 / kOneQ16, 1.0);
+}
+
+}  // namespace
+
+void BackendRisk::add(std::uint32_t probability_q16, std::uint64_t count) {
+  if (count == 0) return;
+  const double risk = probability(probability_q16);
+  const auto events = static_cast<double>(count);
+  added_.risk += risk * events;
+  added_.samples += events;
+
+  // A running mean until history_samples were seen, from then on one with a fixed rate: each event
+  // weighs the same however far apart in time they are.
+  const double most = std::max(settings_.history_samples, 1.0);
+  double left = events;
+  for (; left >= 1 && slow_samples_ < most; --left) {
+    slow_samples_ = std::min(slow_samples_ + 1, most);
+    slow_ += (risk - slow_) / slow_samples_;
+  }
+  slow_ += (risk - slow_) * (1 - std::pow(1 - 1 / most, left));
+}
+
+void BackendRisk::add_waiting(std::uint64_t count, std::uint32_t probability_q16) {
+  const auto requests = static_cast<double>(count);
+  adding_waiting_.risk += probability(probability_q16) * requests;
+  adding_waiting_.samples += requests;
+}
+
+void BackendRisk::end_tick(std::chrono::nanoseconds elapsed) {
+  const double half_lives =
+      std::chrono::duration<double>(elapsed) / std::chrono::duration<double>(settings_.half_life);
+  const double kept = std::exp2(-std::max(half_lives, 0.0));
+  fast_.risk = fast_.risk * kept + added_.risk;
+  fast_.samples = fast_.samples * kept + added_.samples;
+  tick_ = added_;
+  waiting_ = adding_waiting_;
+  added_ = {};
+  adding_waiting_ = {};
+}
+
+// What the window lacks of the last samples seen: those still in it must not count twice.
+double BackendRisk::history_weight() const {
+  return std::max(slow_samples_ - fast_.samples - waiting_.samples, 0.0);
+}
+
+RiskSum BackendRisk::sum() const {
+  const double history = history_weight();
+  return {fast_.risk + waiting_.risk + history * slow_, fast_.samples + waiting_.samples + history};
+}
+
+RiskReading BackendRisk::reading(double service_mean) const {
+  const RiskSum window = sum();
+  const double samples = window.samples + settings_.prior_samples;
+  RiskReading reading;
+  reading.risk =
+      samples > 0 ? (window.risk + settings_.prior_samples * service_mean) / samples : service_mean;
+  reading.risk = std::clamp(reading.risk, 0.0, 1.0);
+  reading.risk_q16 = static_cast<std::uint32_t>(std::lround(reading.risk * kOneQ16));
+  reading.samples = window.samples;
+  reading.fast = fast_.mean();
+  reading.slow = slow_;
+  reading.answered = static_cast<std::uint64_t>(tick_.samples);
+  reading.waiting = static_cast<std::uint64_t>(waiting_.samples);
+  RiskSum fresh = tick_;
+  fresh += waiting_;
+  reading.fresh = fresh.mean();
+  return reading;
+}
+
+}  // namespace petrel

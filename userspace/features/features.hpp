@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// Features: what a model sees of one request at one moment.
+//
+// One function, compute(), serves training and the live agent, in integers only: the same inputs
+// give the same bits on every host. An Observation is what is known of the request itself; a
+// Snapshot is what was known of its backend and service at the last tick *before* it. A feature is
+// 0 where it does not apply, so that one model serves all points.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "bpf/types.h"
+
+namespace petrel {
+
+// Moments at which a request is scored. At the waiting points live scoring has only a histogram of
+// ages, so nothing else of the request is used there: no attempt, no repeats.
+enum class Point : uint8_t {
+  kWaitingSyn = 0,
+  kWaitingResponse = 1,
+  kAnswer = 2,
+  kEnd = 3,
+};
+inline constexpr size_t kPointCount = 4;
+std::string_view point_name(Point point);  // "waiting_syn", "waiting_response", "answer", "end"
+
+struct Observation {
+  Point point = Point::kEnd;
+  uint8_t failure = bpf::FAILURE_NONE;        // enum failure_kind
+  uint8_t closed_by = bpf::CLOSED_BY_NOBODY;  // enum closed_by
+  uint8_t syn_repeats = 0;
+  uint8_t attempt = 0;  // 1 = first; 0 = not known
+  uint16_t status = 0;  // HTTP status; 0 = not seen
+  uint32_t backend_id = 0;
+  uint32_t service_id = 0;
+  uint64_t elapsed_ns = 0;  // how long the SYN or request has waited, or waited
+  uint64_t connect_ns = 0;  // SYN to SYN-ACK; 0 = none
+};
+
+// What an ANSWER or END event tells of its request. Not for RETRY events.
+Observation observe(const bpf::event& event);
+
+enum class Feature : size_t {
+  kWaitingSyn,
+  kWaitingResponse,
+  kWaitingAge,
+  kWaitingBeyondUsual,
+  kAnswered,
+  kAnswerBeyondUsual,
+  kSynRepeats,
+  kRefused,
+  kHandshakeTimeout,
+  kReset,
+  kAbandoned,
+  kAbandonedAge,
+  kEmpty,
+  kServerError,
+  kOverload,
+  kRepeatedAttempt,
+  kBackendWaiting,
+  kBackendSilence,
+  kBackendFailures,
+  kBackendFailuresExcess,
+  kCount,
+};
+inline constexpr size_t kFeatureCount = static_cast<size_t>(Feature::kCount);
+
+using FeatureVector = std::array<int32_t, kFeatureCount>;  // Q16, in the order of enum Feature
+
+struct FeatureInfo {
+  std::string_view name;  // column of the CSV, key in a model file
+  std::string_view unit;  // "flag", "log2", "share", "count"
+  std::string_view doc;
+};
+extern const std::array<FeatureInfo, kFeatureCount> kFeatures;
+
+// A backend as of a tick. Logarithms are base 2, in Q16; ratios of 1 to the usual are 0.
+struct BackendView {
+  int32_t waiting_excess_q16 = 0;        // log2((1 + waiting) / (1 + usually waiting))
+  uint64_t silence_ns = 0;               // how long something has waited with no answer at all
+  int32_t failure_share_q16 = 0;         // of recent outcomes, 0 to 65536
+  int32_t others_failure_share_q16 = 0;  // the same of the service's other backends
+};
+
+// What usually happens at a service: slow to follow, so that an incident does not become usual.
+struct ServiceView {
+  int32_t usual_response_log2_q16 = 0;  // of ns
+  int32_t usual_connect_log2_q16 = 0;   // of ns
+};
+
+// All views as of one tick. In force for every observation later than time_ns, until the next.
+struct Snapshot {
+  Snapshot();
+
+  // Ids never seen have the views of a backend in good health, of a service at its priors.
+  const BackendView& backend(uint32_t backend_id) const;
+  const ServiceView& service(uint32_t service_id) const;
+
+  uint64_t time_ns = 0;               // nothing later than this went into the views
+  std::vector<BackendView> backends;  // by backend id
+  std::vector<ServiceView> services;  // by service id
+  BackendView unknown_backend;
+  ServiceView unknown_service;
+};
+
+// The features of an observation made while the snapshot was in force.
+FeatureVector compute(const Snapshot& snapshot, const Observation& observation);
+
+}  // namespace petrel

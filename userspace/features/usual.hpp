@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+// Usual: what a quantity usually is, told robustly and slowly.
+//
+// Begins at a prior, learns quickly from its first samples, then follows with a time constant of
+// 30 s, each sample pulling by at most one unit (one octave of a logarithm): a 10 s incident
+// moves it by a third of an octave at most, however bad it is. Integer Q16 throughout.
+#pragma once
+
+#include <cstdint>
+
+namespace petrel {
+
+class Usual {
+ public:
+  explicit Usual(int32_t prior_q16) : value_q16_(prior_q16) {}
+
+  void add(int32_t sample_q16);
+
+  // Takes in what was added since the last tick, elapsed_ns ago.
+  void tick(uint64_t elapsed_ns);
+
+  int32_t value_q16() const { return value_q16_; }
+
+ private:
+  int32_t value_q16_;
+  uint32_t learned_ = 0;  // samples, up to the number after which it is slow
+  int64_t pull_q16_ = 0;  // summed over the samples since the last tick, each bounded
+  uint32_t pulls_ = 0;
+};
+
+}  // namespace petrel

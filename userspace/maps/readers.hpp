@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// Reading the maps: whole arrays a call, summed over CPUs; events in order of arrival.
+#pragma once
+
+#include <bpf/libbpf.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/error.hpp"
+#include "bpf/types.h"
+
+namespace petrel {
+
+// Reads a per-CPU array of T in one batch (key by key where the kernel has no batch for it) and
+// sums each element over the CPUs by `add(T& sum, const T& one)`.
+template <class T>
+class PerCpuReader {
+ public:
+  using Add = void (*)(T& sum, const T& one);
+
+  PerCpuReader(int map_fd, std::uint32_t entries, Add add);
+
+  // The sums as of now, by key; valid until the next read().
+  Result<const std::vector<T>*> read();
+
+ private:
+  Result<void> read_raw();
+
+  int map_fd_;
+  std::uint32_t entries_;
+  std::size_t cpus_;
+  std::size_t stride_;  // bytes of one CPU's value
+  Add add_;
+  bool batch_ = true;
+  std::vector<std::uint32_t> keys_;
+  std::vector<std::byte> raw_;
+  std::vector<T> sums_;
+};
+
+PerCpuReader<bpf::backend_stats> backend_stats_reader(int map_fd, std::uint32_t entries);
+PerCpuReader<bpf::service_stats> service_stats_reader(int map_fd, std::uint32_t entries);
+PerCpuReader<std::uint64_t> verdict_reader(int map_fd);
+
+// The events ring buffer. There is one consumer for each pinned map: the agent.
+class EventReader {
+ public:
+  using Handler = std::function<void(const bpf::event&)>;
+
+  static Result<EventReader> open(int map_fd, Handler handler);
+
+  // Hands over what has arrived; at most about what the buffer holds. Returns how many.
+  Result<std::size_t> drain();
+
+ private:
+  struct Free {
+    void operator()(ring_buffer* buffer) const { ring_buffer__free(buffer); }
+  };
+  std::unique_ptr<Handler> handler_;  // libbpf keeps its address
+  std::unique_ptr<ring_buffer, Free> buffer_;
+};
+
+// Calls `visit` for each connection in the table; batches where the kernel has them. Entries that
+// come or go meanwhile may be seen or not.
+Result<void> for_each_connection(
+    int map_fd, const std::function<void(const bpf::connection_key&, const bpf::connection&)>& visit);
+
+}  // namespace petrel

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+#include "maps/waiting_ledger.hpp"
+
+#include <algorithm>
+
+namespace petrel {
+namespace {
+
+// The data path stops giving back to a slot at this age, a second before the slot is used again:
+// updates up to a second apart miss none.
+constexpr std::uint64_t kYoungSlots = WAITING_YOUNG_SLOTS;
+
+std::size_t index_of(std::uint64_t slot_number) { return slot_number & (WAITING_SLOTS - 1); }
+
+}  // namespace
+
+void WaitingLedger::update(std::uint64_t now_ns,
+                           std::span<const std::int32_t, WAITING_SLOTS> slots) {
+  const std::uint64_t current = now_ns >> WAITING_SLOT_SHIFT;
+  if (last_tick_ == 0) last_tick_ = current;
+
+  // Slot numbers that have left the young span since the last update.
+  const std::uint64_t steps = std::min<std::uint64_t>(current - last_tick_, WAITING_SLOTS);
+  for (std::uint64_t i = 0; i < steps; ++i) {
+    const std::uint64_t leaving = current - steps + 1 + i - kYoungSlots;
+    const std::size_t index = index_of(leaving);
+    carried_ += slots[index] - offset_[index];
+    offset_[index] = slots[index];
+  }
+  last_tick_ = current;
+
+  groups_.clear();
+  total_ = 0;
+  for (std::uint64_t age = 0; age < kYoungSlots; ++age) {
+    const std::size_t index = index_of(current - age);
+    const std::int64_t count = std::int64_t{slots[index]} - offset_[index];
+    if (count <= 0) continue;  // CPUs were read one after the other: a sum can be short for a tick
+    const std::uint64_t slot_end_ns = (current - age + 1) << WAITING_SLOT_SHIFT;
+    groups_.push_back({now_ns > slot_end_ns ? now_ns - slot_end_ns : 0,
+                       static_cast<std::uint64_t>(count)});
+    total_ += static_cast<std::uint64_t>(count);
+  }
+}
+
+void WaitingLedger::give_back(std::uint64_t start_ns) {
+  const std::uint64_t slot_number = start_ns >> WAITING_SLOT_SHIFT;
+  if (last_tick_ >= kYoungSlots && slot_number <= last_tick_ - kYoungSlots) {
+    --carried_;
+  } else {
+    ++offset_[index_of(slot_number)];
+  }
+}
+
+}  // namespace petrel

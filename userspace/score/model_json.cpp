@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+// A model as JSON text and back; the file around it is in model_file.cpp.
+#include <boost/crc.hpp>
+#include <boost/json.hpp>
+#include <cstdio>
+#include <limits>
+#include <optional>
+
+#include "score/json_fields.hpp"
+#include "score/model.hpp"
+
+namespace petrel {
+namespace {
+
+namespace json = boost::json;
+
+constexpr int64_t kS32Min = std::numeric_limits<int32_t>::min();
+constexpr int64_t kS32Max = std::numeric_limits<int32_t>::max();
+constexpr int64_t kU32Max = std::numeric_limits<uint32_t>::max();
+constexpr int64_t kS64Max = std::numeric_limits<int64_t>::max();
+constexpr size_t kLongestName = 120;
+constexpr size_t kMostRuns = 100'000;
+// What Q16 features can be, and far more than a trained coefficient ever is.
+constexpr double kLargestMean = 32767;
+constexpr double kLeastScale = 1e-6;
+constexpr double kLargestCoefficient = 1e6;
+
+json::array strings(const std::vector<std::string>& from) {
+  return json::array(from.begin(), from.end());
+}
+
+json::object feature_to_json(const Model& model, size_t i) {
+  const ModelFeature& feature = model.features[i];
+  return {{"name", kFeatures[i].name},
+          {"mean", feature.mean},
+          {"scale", feature.scale},
+          {"coefficient", feature.coefficient},
+          {"mantissa", model.coefficients[i].mantissa},
+          {"shift", model.coefficients[i].shift},
+          {"min_q16", feature.min_q16},
+          {"max_q16", feature.max_q16}};
+}
+
+json::object training_to_json(const TrainingFacts& facts) {
+  return {{"date", facts.date},
+          {"seed", static_cast<int64_t>(facts.seed)},
+          {"c", facts.c},
+          {"runs", strings(facts.runs)},
+          {"rows", static_cast<int64_t>(facts.rows)},
+          {"positive_share", facts.positive_share},
+          {"held_out_runs", strings(facts.held_out_runs)},
+          {"held_out_rows", static_cast<int64_t>(facts.held_out_rows)},
+          {"held_out_positive_share", facts.held_out_positive_share},
+          {"held_out_auc", facts.held_out_auc},
+          {"held_out_log_loss", facts.held_out_log_loss}};
+}
+
+// In a fixed order of members: the canonical serialisation is this, without white space.
+json::object model_to_json(const Model& model) {
+  json::array features;
+  for (size_t i = 0; i < kFeatureCount; i++) features.push_back(feature_to_json(model, i));
+  return {{"schema", kModelSchema},
+          {"name", model.name},
+          {"version", model.version},
+          {"bias", model.bias},
+          {"bias_q16", model.bias_q16},
+          {"features", std::move(features)},
+          {"training", training_to_json(model.training)}};
+}
+
+// Rounding again undoes a parser's error in the last place, which is far below 9 digits.
+double rounded(Fields& fields, std::string_view name, double least, double most) {
+  return round_to_file_digits(fields.number(name, least, most));
+}
+
+void read_feature(const json::value& value, size_t i, Model& model,
+                  std::optional<std::string>& error) {
+  Fields fields(value, "features[" + std::to_string(i) + "]", error);
+  ModelFeature& feature = model.features[i];
+  const std::string name = fields.text("name", kLongestName);
+  if (name != kFeatures[i].name) {
+    fields.fail("name", "\"" + std::string(kFeatures[i].name) + "\" (this program's feature list)",
+                json::value(name));
+  }
+  feature.mean = rounded(fields, "mean", -kLargestMean, kLargestMean);
+  feature.scale = rounded(fields, "scale", kLeastScale, kLargestMean);
+  feature.coefficient = rounded(fields, "coefficient", -kLargestCoefficient, kLargestCoefficient);
+  model.coefficients[i].mantissa =
+      static_cast<int32_t>(fields.integer("mantissa", kS32Min, kS32Max));
+  model.coefficients[i].shift = static_cast<uint32_t>(fields.integer("shift", 0, MODEL_MAX_SHIFT));
+  feature.min_q16 = static_cast<int32_t>(fields.integer("min_q16", kS32Min, kS32Max));
+  feature.max_q16 = static_cast<int32_t>(fields.integer("max_q16", feature.min_q16, kS32Max));
+  fields.refuse_others();
+}
+
+void read_training(const json::value& value, TrainingFacts& facts,
+                   std::optional<std::string>& error) {
+  Fields fields(value, "training", error);
+  facts.date = fields.text("date", kLongestName);
+  facts.seed = static_cast<uint64_t>(fields.integer("seed", 0, kS64Max));
+  facts.c = rounded(fields, "c", 1e-9, 1e9);
+  facts.runs = fields.texts("runs", kMostRuns, kLongestName);
+  facts.rows = static_cast<uint64_t>(fields.integer("rows", 0, kS64Max));
+  facts.positive_share = rounded(fields, "positive_share", 0, 1);
+  facts.held_out_runs = fields.texts("held_out_runs", kMostRuns, kLongestName);
+  facts.held_out_rows = static_cast<uint64_t>(fields.integer("held_out_rows", 0, kS64Max));
+  facts.held_out_positive_share = rounded(fields, "held_out_positive_share", 0, 1);
+  facts.held_out_auc = rounded(fields, "held_out_auc", 0, 1);
+  facts.held_out_log_loss = rounded(fields, "held_out_log_loss", 0, 1000);
+  fields.refuse_others();
+}
+
+// The fixed-point part is redundant on purpose: it is what the kernel would run, so it is checked.
+void check_quantized(const Model& model, Fields& fields) {
+  Model again = model;
+  if (const Result<void> quantized = quantize(again); !quantized) {
+    return fields.fail("features", "coefficients that fit fixed point",
+                       quantized.error().message());
+  }
+  for (size_t i = 0; i < kFeatureCount; i++) {
+    const bpf::model_coefficient& expected = again.coefficients[i];
+    const bpf::model_coefficient& found = model.coefficients[i];
+    if (expected.mantissa == found.mantissa && expected.shift == found.shift) continue;
+    return fields.fail(
+        "features[" + std::to_string(i) + "].mantissa",
+        std::to_string(expected.mantissa) + " with shift " + std::to_string(expected.shift) +
+            " (what coefficient / scale quantizes to)",
+        std::to_string(found.mantissa) + " with shift " + std::to_string(found.shift));
+  }
+  if (again.bias_q16 != model.bias_q16) {
+    fields.fail("bias_q16", std::to_string(again.bias_q16) + " (what bias and means quantize to)",
+                std::to_string(model.bias_q16));
+  }
+}
+
+void read_model(const json::value& document, Model& model, std::optional<std::string>& error) {
+  Fields fields(document, "", error);
+  if (const std::string schema = fields.text("schema", kLongestName); schema != kModelSchema) {
+    fields.fail("schema", "\"" + std::string(kModelSchema) + "\"", json::value(schema));
+  }
+  model.name = fields.text("name", kLongestName);
+  model.version = static_cast<uint32_t>(fields.integer("version", 1, kU32Max));
+  model.bias = rounded(fields, "bias", -kLargestCoefficient, kLargestCoefficient);
+  model.bias_q16 = static_cast<int32_t>(fields.integer("bias_q16", kS32Min, kS32Max));
+  const json::array& features = fields.array("features", kFeatureCount);
+  for (size_t i = 0; i < features.size(); i++) read_feature(features[i], i, model, error);
+  read_training(fields.any("training"), model.training, error);
+  const std::string checksum = fields.text("checksum", kLongestName);
+  fields.refuse_others();
+  if (error) return;
+  check_quantized(model, fields);
+  if (const std::string expected = model_checksum(model); checksum != expected) {
+    fields.fail("checksum", "\"" + expected + "\" (the file was changed after it was written)",
+                json::value(checksum));
+  }
+}
+
+}  // namespace
+
+std::string model_checksum(const Model& model) {
+  const std::string canonical = json::serialize(model_to_json(model));
+  boost::crc_32_type crc;
+  crc.process_bytes(canonical.data(), canonical.size());
+  std::array<char, 9> text{};
+  std::snprintf(text.data(), text.size(), "%08x", crc.checksum());
+  return text.data();
+}
+
+// One member a line and one feature a line, for people who read and compare models.
+std::string serialize_model(const Model& model) {
+  json::object object = model_to_json(model);
+  object["checksum"] = model_checksum(model);
+  std::string text = "{";
+  const char* separator = "\n";
+  for (const auto& member : object) {
+    text += separator + ("  " + json::serialize(member.key()) + ": ");
+    separator = ",\n";
+    if (member.key() != "features") {
+      text += json::serialize(member.value());
+      continue;
+    }
+    const char* feature_separator = "[\n";
+    for (const json::value& feature : member.value().as_array()) {
+      text += feature_separator + ("    " + json::serialize(feature));
+      feature_separator = ",\n";
+    }
+    text += "\n  ]";
+  }
+  return text + "\n}\n";
+}
+
+Result<Model> parse_model(std::string_view text, const std::string& source_name) {
+  boost::system::error_code code;
+  const json::value document = json::parse(json::string_view(text.data(), text.size()), code);
+  if (code) {
+    return Error(ExitCode::kInput,
+                 "model " + source_name + ": expected JSON, found: " + code.message());
+  }
+  Model model;
+  std::optional<std::string> error;
+  read_model(document, model, error);
+  if (error) return Error(ExitCode::kInput, "model " + source_name + ": " + *error);
+  return model;
+}
+
+}  // namespace petrel

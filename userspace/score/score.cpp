@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+#include "score/score.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+namespace petrel {
+
+FeatureVector clamp_to_trained(const Model& model, const FeatureVector& features) {
+  FeatureVector clamped{};
+  for (size_t i = 0; i < kFeatureCount; i++) {
+    clamped[i] = std::clamp(features[i], model.features[i].min_q16, model.features[i].max_q16);
+  }
+  return clamped;
+}
+
+int32_t log_odds_q16(const Model& model, const FeatureVector& features) {
+  const FeatureVector clamped = clamp_to_trained(model, features);
+  return bpf::score_log_odds_q16(model.coefficients.data(), clamped.data(), kFeatureCount,
+                                 model.bias_q16);
+}
+
+uint32_t probability_q16(const Model& model, const FeatureVector& features) {
+  return bpf::sigmoid_q16(log_odds_q16(model, features));
+}
+
+std::vector<Contribution> contributions(const Model& model, const FeatureVector& features) {
+  const FeatureVector clamped = clamp_to_trained(model, features);
+  std::vector<Contribution> result;
+  for (size_t i = 0; i < kFeatureCount; i++) {
+    const bpf::model_coefficient& weight = model.coefficients[i];
+    // The mean lies within the trained range, so it fits Q16.
+    const auto mean_q16 = static_cast<int32_t>(std::lround(model.features[i].mean * Q16_ONE));
+    const int32_t from_mean = bpf::subtract_saturating(clamped[i], mean_q16);
+    const int32_t added = bpf::mul_shift_saturating(from_mean, weight.mantissa, weight.shift);
+    if (added != 0) result.push_back({kFeatures[i].name, clamped[i], added});
+  }
+  std::stable_sort(result.begin(), result.end(), [](const auto& left, const auto& right) {
+    return std::abs(int64_t{left.log_odds_q16}) > std::abs(int64_t{right.log_odds_q16});
+  });
+  return result;
+}
+
+}  // namespace petrel

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+// Scoring: a feature vector's probability of being retried, and what it is made of.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "features/features.hpp"
+#include "score/model.hpp"
+
+namespace petrel {
+
+// Each feature within the range that the model was trained on: a linear model must not extrapolate.
+FeatureVector clamp_to_trained(const Model& model, const FeatureVector& features);
+
+int32_t log_odds_q16(const Model& model, const FeatureVector& features);
+
+// 0 to 65536.
+uint32_t probability_q16(const Model& model, const FeatureVector& features);
+
+struct Contribution {
+  std::string_view feature;  // of kFeatures
+  int32_t value_q16 = 0;     // after clamping
+  int32_t log_odds_q16 = 0;  // added, relative to the training mean of the feature
+};
+
+// One for each feature that adds or takes anything, the largest magnitude first.
+std::vector<Contribution> contributions(const Model& model, const FeatureVector& features);
+
+}  // namespace petrel

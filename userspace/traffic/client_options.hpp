@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// ClientOptions: what the load generator is asked to do.
+#pragma once
+
+#include <boost/asio/ip/tcp.hpp>
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "traffic/retry_policy.hpp"
+#include "traffic/source_range.hpp"
+
+namespace petrel::traffic {
+
+struct ClientOptions {
+  std::vector<boost::asio::ip::tcp::endpoint> targets;
+  double rate_per_s = 100;
+  std::chrono::nanoseconds duration = std::chrono::seconds(10);
+  // At most one of each family. A target of a family without one is asked from the address that
+  // the kernel chooses.
+  std::vector<SourceRange> sources;
+  std::uint64_t clients = 1024;             // addresses taken of each range, where it has so many
+  std::chrono::milliseconds timeout{1000};  // of a whole attempt, its connect included
+  std::chrono::milliseconds connect_timeout{1000};  // at most `timeout`
+  RetryPolicy retry;
+  bool keep_alive = false;
+  std::uint64_t seed = 1;
+  std::size_t max_outstanding = 20000;
+  std::string log_path;  // empty: no log
+  bool json = false;
+  bool progress = false;
+};
+
+}  // namespace petrel::traffic
