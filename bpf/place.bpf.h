@@ -11,8 +11,8 @@
 
 #include "bpf/label.bpf.h"
 
-#define PLACE_TRIES 16           /* other slots asked: of a ring half unusable, 1 in 65,536 finds none */
-#define SECOND_RISK_Q16 13107    /* 0.2: a second choice riskier than the first by this is no help */
+#define PLACE_TRIES 16        /* other slots asked; all miss once in 65,536 on a half-usable ring */
+#define SECOND_RISK_Q16 13107 /* 0.2: a second choice riskier than the first by this is no help */
 
 struct placement {
   __u32 backend_id; /* 0: none is usable */
@@ -62,13 +62,19 @@ static __always_inline __u32 slot_of(__u32 offset, __u32 slots, __u32 hash) {
   return backend_id ? *backend_id : 0;
 }
 
-/* The first usable backend other than `avoid` among a few slots; 0 if none is. */
-static __noinline __u32 probe_ring(const struct service *service, __u32 offset, __u32 hash,
-                                   __u32 avoid, bool neutral) {
+/* In one word with the service id, for probe_ring(): BPF functions take five arguments. */
+#define PROBE_NEUTRAL (1U << 31)
+
+/* The first usable backend other than `avoid` among a few slots; 0 if none is. Not static: a global
+ * function is verified once, by itself, and not again from each place and each turn of its loop. */
+__noinline __u32 probe_ring(__u32 offset, __u32 slots, __u32 hash, __u32 avoid, __u32 wanted) {
+  __u32 service_id = wanted & ~PROBE_NEUTRAL;
+  bool neutral = wanted & PROBE_NEUTRAL;
+
   for (__u32 i = 0; i < PLACE_TRIES; i++) {
     hash = mix(hash + 0x9e3779b9);
-    __u32 backend_id = slot_of(offset, service->slots, hash);
-    if (backend_id != avoid && usable(backend_id, service->service_id, neutral)) return backend_id;
+    __u32 backend_id = slot_of(offset, slots, hash);
+    if (backend_id != avoid && usable(backend_id, service_id, neutral)) return backend_id;
   }
   return 0;
 }
@@ -117,15 +123,18 @@ static __noinline int place(const struct service *service, const struct connecti
   if (silent) count_verdict(VERDICT_NEUTRAL_RING);
   if (!usable(backend_id, service->service_id, silent)) {
     count_verdict(VERDICT_BAD_SLOT);
-    backend_id = probe_ring(service, service->neutral_offset, hash, 0, silent);
+    backend_id = probe_ring(service->neutral_offset, service->slots, hash, 0,
+                            service->service_id | (silent ? PROBE_NEUTRAL : 0));
   }
   if (silent || !backend_id) {
     out->backend_id = backend_id;
     return 0;
   }
   if ((service->flags & SERVICE_STEER) && attempt->previous_backend_id == backend_id) {
-    __u32 other = probe_ring(service, offset, hash, backend_id, false);
-    if (!other) other = probe_ring(service, service->neutral_offset, hash, backend_id, false);
+    __u32 other = probe_ring(offset, service->slots, hash, backend_id, service->service_id);
+    if (!other)
+      other = probe_ring(service->neutral_offset, service->slots, hash, backend_id,
+                         service->service_id);
     if (other) {
       out->backend_id = other;
       out->flags |= CONNECTION_STEERED;

@@ -69,7 +69,13 @@ static __always_inline bool endpoints_of(const struct sock *sk, struct endpoints
   } else {
     return false;
   }
-  out->local_port_be = bpf_htons(sk->__sk_common.skc_num);
+  /* A socket that closes has given up its port number by then, but not its source port; a request
+   * that is no full socket yet has the number alone. */
+  __u16 number = sk->__sk_common.skc_num;
+  if (number)
+    out->local_port_be = bpf_htons(number);
+  else
+    out->local_port_be = BPF_CORE_READ((const struct inet_sock *)sk, inet_sport);
   out->remote_port_be = sk->__sk_common.skc_dport;
   return true;
 }

@@ -32,7 +32,8 @@ TEST_F(Answers, AKeptConnectionHasARequestATurn) {
 
 TEST_F(Answers, ARequestInSeveralSegmentsIsOne) {
   Conversation conversation(lb, h, 40001);
-  conversation.open().request("POST / HTTP/1.1\r\n").request("Host: example\r\n\r\n").request("body");
+  conversation.open();
+  conversation.request("POST / HTTP/1.1\r\n").request("Host: example\r\n\r\n").request("body");
   expect_turns(1, 0);
   conversation.answer();
   expect_turns(1, 1);

@@ -148,7 +148,8 @@ std::vector<Word> Balancer::lookup_per_cpu(const char* map, std::uint32_t key, s
   const std::size_t stride = (bytes + 7) / 8 * 8;
   const auto cpus = static_cast<std::size_t>(libbpf_num_possible_cpus());
   std::vector<std::uint8_t> raw(cpus * stride);
-  require(bpf_map_lookup_elem(map_fd(map), &key, raw.data()) == 0, std::string("look up in ") + map);
+  require(bpf_map_lookup_elem(map_fd(map), &key, raw.data()) == 0,
+          std::string("look up in ") + map);
   std::vector<Word> sums(bytes / sizeof(Word));
   for (std::size_t cpu = 0; cpu < cpus; ++cpu) {
     for (std::size_t i = 0; i < sums.size(); ++i) {

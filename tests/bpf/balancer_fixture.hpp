@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The real balancer program, loaded but neither attached nor pinned, and its maps by their meaning.
 //
-// Packets go through it by BPF_PROG_TEST_RUN. Each test begins with maps as if just loaded, and in a
-// network namespace of its own, so that this machine's routes cannot answer bpf_fib_lookup.
+// Packets go through it by BPF_PROG_TEST_RUN. Each test begins with maps as if just loaded, and in
+// a network namespace of its own, so that this machine's routes cannot answer bpf_fib_lookup.
 #pragma once
 
 #include <bpf/libbpf.h>

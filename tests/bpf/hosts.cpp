@@ -14,7 +14,8 @@ constexpr std::array<std::uint8_t, 12> kV4Prefix{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 // `net` ends where the host number begins; the addresses are those of documentation (RFC 5737,
 // RFC 3849). Backends listen on a port other than the VIP's, so that a forgotten port shows.
 Hosts hosts(const std::string& family, const std::string& client_net,
-            const std::string& backend_net, std::uint16_t first_service, std::uint32_t first_backend) {
+            const std::string& backend_net, std::uint16_t first_service,
+            std::uint32_t first_backend) {
   Hosts hosts;
   hosts.family = family;
   hosts.client = endpoint(client_net + "10", 40000);

@@ -14,7 +14,8 @@ struct NextHop : BalancerTest {
   // Routes and neighbours for clients and backends, in this test's own namespace:
   //     lo (where packets come in)   petrel0 ── petrel1 (never answers: neighbours are permanent)
   bool make_routes() {
-    for (const char* path : {"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"}) {
+    for (const char* path :
+         {"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"}) {
       std::ofstream(path) << "1";
     }
     return std::system(

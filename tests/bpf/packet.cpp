@@ -135,7 +135,8 @@ std::string checksum_error(const Packet& packet) {
     if (ones_complement_sum(slice(packet, kEthernetBytes, tcp_begin - kEthernetBytes)) != 0xffff) {
       return "IPv4 header checksum";
     }
-    const std::size_t tcp_bytes = load_be16(packet, kEthernetBytes + 2) + kEthernetBytes - tcp_begin;
+    const std::size_t tcp_bytes =
+        load_be16(packet, kEthernetBytes + 2) + kEthernetBytes - tcp_begin;
     const Packet addresses = slice(packet, kEthernetBytes + 12, 8);
     return tcp_sum(addresses, slice(packet, tcp_begin, tcp_bytes)) == 0xffff ? "" : "TCP checksum";
   }

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""A lab of network namespaces with petrel and its backends running in it.
+
+Lab wraps scripts/lab; the lab ends with this process, however that ends. All processes are
+children of this one and are stopped before the lab goes. Standard library only.
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+BACKEND_PORT = 8080
+SERVICE_PORT = 80
+
+
+class LabError(RuntimeError):
+    """Something the lab was asked to do failed; the message says what and how."""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the agent's Unix socket."""
+
+    def __init__(self, path, timeout=5):
+        super().__init__("petrel", timeout=timeout)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Lab:
+    """with Lab(backends=4, bin_dir=...) as lab: ..."""
+
+    def __init__(self, backends, bin_dir, service_time_ms=10.0, distribution="lognormal",
+                 concurrency=16, queue=1024, seed=1, family=4):
+        self.count = backends
+        self.bin = Path(bin_dir)
+        self.family = family
+        self.backend_options = [
+            "--service-time-ms", str(service_time_ms), "--distribution", distribution,
+            "--concurrency", str(concurrency), "--queue", str(queue), "--seed", str(seed)]
+        self.processes = []
+        self.agent = None
+        self.facts = None
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def __enter__(self):
+        up = subprocess.run(
+            [ROOT / "scripts/lab", "up", "--backends", str(self.count), "--owner",
+             str(os.getpid()), "--json"], capture_output=True, text=True, check=False)
+        if up.returncode != 0:
+            raise LabError(f"raise the lab: {up.stderr.strip()}")
+        self.facts = json.loads(up.stdout)
+        self.name = self.facts["name"]
+        self.run_dir = Path(self.facts["run_dir"])
+        self.socket = self.run_dir / "petrel.sock"
+        try:
+            self._start_backends()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.processes):
+            stop(process)
+        if self.facts is not None:
+            subprocess.run([ROOT / "scripts/lab", "down", "--name", self.name],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+    # --- processes ----------------------------------------------------------------------------
+
+    def command(self, node, *argv):
+        """argv as it runs inside a node."""
+        return ["nsenter", f"--net=/run/netns/petrel-{self.name}-{node}", "--",
+                *[str(part) for part in argv]]
+
+    def spawn(self, node, *argv, log=None, **options):
+        """Starts a process in a node; its output goes to `log` in the run directory."""
+        if log is not None:
+            output = open(self.run_dir / log, "ab")  # pylint: disable=consider-using-with
+            options.update(stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(self.command(node, *argv), **options)
+        self.processes.append(process)
+        return process
+
+    def _start_backends(self):
+        for i in range(1, self.count + 1):
+            self.spawn(f"b{i}", self.bin / "petrel-traffic", "backend", "--name", f"b{i}",
+                       "--listen", self.backend_endpoint(i), "--control", self.control(i),
+                       *self.backend_options, log=f"b{i}.log")
+        for i in range(1, self.count + 1):
+            wait_for_path(self.control(i), f"backend b{i}")
+
+    def control(self, i):
+        return self.run_dir / f"b{i}.sock"
+
+    def backend_address(self, i):
+        node = next(n for n in self.facts["nodes"] if n["node"] == f"b{i}")
+        return node["address4" if self.family == 4 else "address6"]
+
+    def backend_endpoint(self, i):
+        return endpoint(self.backend_address(i), BACKEND_PORT)
+
+    @property
+    def vip(self):
+        return self.facts["vip4" if self.family == 4 else "vip6"]
+
+    @property
+    def sources(self):
+        return self.facts["client4_net" if self.family == 4 else "client6_net"]
+
+    def write_config(self, mode, model, extra=""):
+        """A configuration for one service over all backends; returns its path."""
+        interfaces = ["to-client"] + [f"to-b{i}" for i in range(1, self.count + 1)]
+        lines = ["[agent]",
+                 f'pin_path = "{self.facts["pin_path"]}"',
+                 f'socket = "{self.socket}"',
+                 f"interfaces = {json.dumps(interfaces)}",
+                 f'model = "{model}"',
+                 f'mode = "{mode}"',
+                 extra,
+                 "[[service]]", 'name = "web"', f'address = "{self.vip}"', f"port = {SERVICE_PORT}"]
+        for i in range(1, self.count + 1):
+            lines += ["[[service.backend]]", f'name = "b{i}"',
+                      f'address = "{self.backend_address(i)}"', f"port = {BACKEND_PORT}"]
+        path = self.run_dir / "petrel.toml"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    def start_agent(self, mode, model=None):
+        """Starts the agent in `lb` and waits until it serves. No model: it scores nothing."""
+        config = self.write_config(mode, model or "/nonexistent")
+        untrained = [] if model else ["--untrained"]
+        self.agent = self.spawn("lb", self.bin / "petrel", "agent", "-c", config, *untrained,
+                                log="agent.log")
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if self.agent.poll() is not None:
+                raise LabError("the agent did not start: " +
+                               (self.run_dir / "agent.log").read_text(encoding="utf-8").strip())
+            try:
+                if self.status()["loop"]["ticks"] > 0:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.02)
+        raise LabError("the agent did not serve within 20 s")
+
+    def stop_agent(self):
+        stop(self.agent)
+        self.processes.remove(self.agent)
+        self.agent = None
+
+    def status(self):
+        """petrel/status/v1 of the agent. OSError if it cannot be reached."""
+        connection = UnixConnection(self.socket)
+        try:
+            connection.request("GET", "/v1/status")
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    def fault(self, i, kind, **parameters):
+        """Switches backend i's fault; kind "none" ends it."""
+        options = [part for name, value in parameters.items()
+                   for part in (f"--{name}", str(value))]
+        done = subprocess.run([self.bin / "petrel-traffic", "fault", "--control", self.control(i),
+                               kind, *options], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise LabError(f"switch b{i} to {kind}: {done.stderr.strip()}")
+
+    def start_client(self, *options, log=None, **popen):
+        """petrel-traffic client against the service; its JSON summary is on stdout."""
+        target = endpoint(self.vip, SERVICE_PORT)
+        argv = [self.bin / "petrel-traffic", "client", "--target", target, "--sources",
+                self.sources, "--json", *options]
+        if log is not None:
+            argv += ["--log", log]
+        return self.spawn("client", *argv, stdout=subprocess.PIPE, text=True, **popen)
+
+
+def endpoint(address, port):
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def wait_for_path(path, what, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not Path(path).exists():
+        if time.monotonic() > deadline:
+            raise LabError(f"{what} did not start within {seconds} s")
+        time.sleep(0.01)
+
+
+def stop(process, seconds=5):
+    """SIGTERM, then SIGKILL; waits for the end."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def progress(text):
+    """One line of progress on stderr."""
+    print(text, file=sys.stderr, flush=True)
