@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Explanation: which features have pushed a backend's risk lately, as decayed mean log-odds.
+// Explanation: which features have pushed a backend's risk lately.
+//
+// Keeps the decayed mean of what was scored. A linear model's mean contribution is the contribution
+// of the mean, so that nothing is taken apart until somebody asks.
 #pragma once
 
 #include <array>
@@ -12,25 +15,18 @@ namespace petrel {
 
 class Explanation {
  public:
-  struct Push {
-    Feature feature;
-    double log_odds;  // mean contribution to an observation, relative to the training mean
-    double value;     // mean value of the feature
-  };
-
-  // `count` observations of the same features.
+  // `count` observations of the same features, as the model clamps them.
   void add(const Model& model, const FeatureVector& features, double count);
 
   // Forgets with a half-life of 1 s; call once a tick.
   void decay(std::chrono::nanoseconds elapsed);
 
-  // By magnitude, the largest first. Empty until something was scored.
-  std::vector<Push> pushes() const;
+  // Of the mean observation, the largest magnitude first. Empty until something was scored.
+  std::vector<Contribution> pushes(const Model& model) const;
   double observations() const { return weight_; }
 
  private:
-  std::array<double, kFeatureCount> log_odds_{};
-  std::array<double, kFeatureCount> values_{};
+  std::array<double, kFeatureCount> sums_{};  // of Q16 values
   double weight_ = 0;
 };
 

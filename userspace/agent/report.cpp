@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "agent/report.hpp"
 
+#include <algorithm>
 #include <array>
 #include <boost/json.hpp>
 #include <cmath>
@@ -25,6 +26,12 @@ constexpr std::array<std::string_view, bpf::VERDICTS> kVerdicts = {
     "no_connection", "late_backend",  "adopted",       "table_full",    "event_lost",
     "neutral_ring",  "bad_slot"};
 constexpr std::array<std::string_view, 4> kProbes = {"unknown", "answers", "refuses", "silent"};
+
+constexpr double kOne = 65536.0;  // Q16
+
+const FeatureInfo& feature_info(std::string_view name) {
+  return *std::ranges::find(kFeatures, name, &FeatureInfo::name);
+}
 
 json::object failures_json(const bpf::service_stats& stats) {
   json::object out;
@@ -206,11 +213,11 @@ json::value status_json(const Agent& agent) {
 json::value explain_json(const Agent& agent, const ServiceLoop& service,
                          const BackendLoop& backend) {
   json::array pushes;
-  for (const Explanation::Push& push : backend.explanation.pushes()) {
-    const FeatureInfo& info = kFeatures[static_cast<std::size_t>(push.feature)];
+  for (const Contribution& push : backend.explanation.pushes(agent.model())) {
+    const FeatureInfo& info = feature_info(push.feature);
     pushes.push_back({{"feature", info.name},
-                      {"log_odds", push.log_odds},
-                      {"value", push.value},
+                      {"log_odds", push.log_odds_q16 / kOne},
+                      {"value", push.value_q16 / kOne},
                       {"unit", info.unit},
                       {"meaning", info.doc}});
   }
