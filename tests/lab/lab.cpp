@@ -36,11 +36,8 @@ std::string why_no_lab() {
   if (!fs::exists("/sys/kernel/btf/vmlinux")) return "needs a kernel with BTF";
   const UniqueFd map(::bpf_map_create(BPF_MAP_TYPE_ARRAY, "lab_probe", 4, 4, 1, nullptr));
   if (!map) return "needs CAP_BPF: BPF_MAP_CREATE: " + errno_name(errno);
-  const Finished listed = run({PETREL_LAB_SCRIPT, "up", "--backends", "1", "--owner",
-                               std::to_string(::getpid())});
-  if (listed.exit_code != 0) return "scripts/lab raises no lab: " + listed.err;
-  const std::string name = listed.out.substr(0, listed.out.find('\n'));
-  run({PETREL_LAB_SCRIPT, "down", "--name", name});
+  const Finished unshared = run({"unshare", "--net", "true"});
+  if (unshared.exit_code != 0) return "needs network namespaces: " + unshared.err;
   return {};
 }
 
@@ -268,8 +265,9 @@ Status Lab::eventually(const std::string& what, const std::function<bool(const S
 int Lab::xdp_programs() const {
   const Finished links = run({"ip", "-n", "petrel-" + name_ + "-lb", "-json", "link", "show"});
   if (links.exit_code != 0) throw std::runtime_error("list the links of lb: " + links.err);
+  const boost::json::value parsed = boost::json::parse(links.out);
   int count = 0;
-  for (const auto& link : boost::json::parse(links.out).as_array()) {
+  for (const auto& link : parsed.as_array()) {
     count += link.as_object().contains("xdp");
   }
   return count;

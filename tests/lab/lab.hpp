@@ -31,11 +31,11 @@ struct LabOptions {
 
 struct AgentSetup {
   std::string mode = "act";
-  std::string model;                     // "": the repository's
-  std::vector<std::string> arguments;    // of `petrel agent`
-  std::string agent_lines;               // more of [agent]
-  std::string control_lines;             // of [control]
-  std::vector<std::string> interfaces;   // beside the lab's own
+  std::string model = {};                    // "": the repository's
+  std::vector<std::string> arguments = {};   // of `petrel agent`
+  std::string agent_lines = {};              // more of [agent]
+  std::string control_lines = {};            // of [control]
+  std::vector<std::string> interfaces = {};  // beside the lab's own
 };
 
 class Lab {

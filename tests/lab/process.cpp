@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <spawn.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 
 #include <cerrno>
@@ -12,6 +11,10 @@
 #include <stdexcept>
 
 #include "base/error.hpp"
+
+extern "C" {  // glibc 2.36 leaves that out of this header
+#include <sys/pidfd.h>
+}
 
 extern char** environ;
 

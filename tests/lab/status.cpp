@@ -89,6 +89,8 @@ double Summary::ended(const std::string& outcome) const {
   return counts.contains(outcome) ? counts.at(outcome).to_number<double>() : 0;
 }
 
+std::string Summary::outcomes() const { return json::serialize(at("/by_outcome")); }
+
 std::vector<LoggedAttempt> read_attempts(const std::string& log_path) {
   std::ifstream file(log_path);
   if (!file) throw std::runtime_error("no log " + log_path);

@@ -54,6 +54,7 @@ class Summary : public Facts {
   // Attempts by their end: "ok", "refused", "connect_timeout", ...
   double ended(const std::string& outcome) const;
   double failed() const { return attempts() - ended("ok"); }
+  std::string outcomes() const;  // for messages
 };
 
 // One attempt of a client's log. Times are CLOCK_MONOTONIC.

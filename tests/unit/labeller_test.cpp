@@ -47,6 +47,12 @@ class LabellerTest : public testing::Test {
     return result;
   }
 
+  static bpf::event failed_end(uint64_t time_ns, uint16_t port, uint32_t request) {
+    bpf::event end = event(bpf::EVENT_END, time_ns, port, request);
+    end.failure = bpf::FAILURE_RESET;
+    return end;
+  }
+
   static bpf::event retry_of(const bpf::event& failed, uint64_t time_ns) {
     bpf::event result = event(bpf::EVENT_RETRY, time_ns, 999, 0);
     result.previous_port_be = failed.key.client_port_be;
@@ -92,7 +98,7 @@ TEST_F(LabellerTest, ARetryLabelsTheRowsOfTheRequestItNamesAndNoOthers) {
 
 TEST_F(LabellerTest, ARetryAfterTheWindowLabelsNothing) {
   run_until(kStart + kSecond);
-  const bpf::event failed = event(bpf::EVENT_END, kStart + kSecond, 1, 1);
+  const bpf::event failed = failed_end(kStart + kSecond, 1, 1);
   send(failed);
   run_until(kStart + 6 * kSecond);
   send(retry_of(failed, kStart + 6 * kSecond + 1));
@@ -104,7 +110,7 @@ TEST_F(LabellerTest, ARetryAfterTheWindowLabelsNothing) {
 
 TEST_F(LabellerTest, ARetryAtTheEndOfTheWindowStillLabels) {
   run_until(kStart + kSecond);
-  const bpf::event failed = event(bpf::EVENT_END, kStart + kSecond, 1, 1);
+  const bpf::event failed = failed_end(kStart + kSecond, 1, 1);
   send(failed);
   run_until(kStart + 6 * kSecond);
   send(retry_of(failed, kStart + 6 * kSecond));
@@ -115,7 +121,7 @@ TEST_F(LabellerTest, ARetryAtTheEndOfTheWindowStillLabels) {
 
 TEST_F(LabellerTest, ARetryReadBeforeItsFailureLabelsItAllTheSame) {
   run_until(kStart + kSecond);
-  const bpf::event failed = event(bpf::EVENT_END, kStart + kSecond, 1, 0);
+  const bpf::event failed = failed_end(kStart + kSecond, 1, 0);
   send(retry_of(failed, kStart + kSecond + 1));
   send(failed);
   run_until(kStart + 20 * kSecond);
@@ -125,7 +131,7 @@ TEST_F(LabellerTest, ARetryReadBeforeItsFailureLabelsItAllTheSame) {
 
 TEST_F(LabellerTest, ARetryDoesNotLabelAnEventThatCameMuchLater) {
   run_until(kStart + kSecond);
-  const bpf::event later = event(bpf::EVENT_END, kStart + 4 * kSecond, 1, 1);
+  const bpf::event later = failed_end(kStart + 4 * kSecond, 1, 1);
   send(retry_of(later, kStart + kSecond));
   run_until(kStart + 4 * kSecond);
   send(later);
@@ -165,9 +171,18 @@ TEST_F(LabellerTest, TheHandshakeIsLabelledWithTheFirstRequestAndComesOnce) {
   EXPECT_EQ(rows_[0].time_ns, first.syn_ns + 8 * kMs);
 }
 
+TEST_F(LabellerTest, TheEndOfAnAnsweredRequestYieldsNoRow) {
+  run_until(kStart + kSecond);
+  send(event(bpf::EVENT_ANSWER, kStart + kSecond, 1, 1));
+  send(event(bpf::EVENT_END, kStart + kSecond + 1, 1, 1));
+  run_until(kStart + 20 * kSecond);
+  EXPECT_TRUE(ages(Point::kEnd).empty());
+  EXPECT_EQ(ages(Point::kAnswer).size(), 1U);
+}
+
 TEST_F(LabellerTest, AnUnansweredSynYieldsSynRowsOnly) {
   run_until(kStart + kSecond);
-  bpf::event end = event(bpf::EVENT_END, kStart + kSecond, 1, 0);
+  bpf::event end = failed_end(kStart + kSecond, 1, 0);
   end.state = bpf::CONNECTION_SYN;
   end.failure = bpf::FAILURE_HANDSHAKE_TIMEOUT;
   end.waited_ns = 900 * kMs;
@@ -181,7 +196,7 @@ TEST_F(LabellerTest, WaitingRowsSeeTheSnapshotOfTheirOwnTime) {
   run_until(kStart);
   for (int tick = 0; tick < 10; tick++) {
     // The backend begins to fail at kStart, so each tick's snapshot is worse than the one before.
-    bpf::event failed = event(bpf::EVENT_END, now_ + kMs, 50, 1);
+    bpf::event failed = failed_end(now_ + kMs, 50, 1);
     failed.failure = bpf::FAILURE_RESET;
     for (int i = 0; i < 3; i++) state_.on_event(failed);
     run_until(now_ + 100 * kMs);
@@ -205,7 +220,7 @@ TEST_F(LabellerTest, TheSameEventsBeforeADifferentFutureGiveTheSameFeatures) {
   send(slow);
   run_until(kStart + 2 * kSecond);
   for (int i = 0; i < 100; i++) {
-    bpf::event worse = event(bpf::EVENT_END, now_, 60, 1);
+    bpf::event worse = failed_end(now_, 60, 1);
     worse.failure = bpf::FAILURE_RESET;
     state_.on_event(worse);
   }
@@ -225,7 +240,7 @@ TEST_F(LabellerTest, RowsWithoutASnapshotAreCountedNotGuessed) {
   send(event(bpf::EVENT_ANSWER, kStart, 1, 1));
   EXPECT_EQ(labeller_.counters().dropped_no_snapshot, 1U);
   run_until(kStart + 60 * kSecond);
-  bpf::event stuck = event(bpf::EVENT_END, kStart + 60 * kSecond, 1, 1);
+  bpf::event stuck = failed_end(kStart + 60 * kSecond, 1, 1);
   stuck.waited_ns = 50 * kSecond;  // its first ages lie before the history
   send(stuck);
   EXPECT_EQ(labeller_.counters().dropped_no_snapshot, 1U + 12U);

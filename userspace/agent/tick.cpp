@@ -48,7 +48,7 @@ void Agent::on_event(const bpf::event& event) {
   ++facts_.events;
   if (event.type == bpf::EVENT_RETRY) {
     ++facts_.retries_seen;
-  } else {
+  } else if (is_outcome(event)) {
     const Observation observation = observe(event);
     const FeatureVector features = features_.compute(observation);
     const std::uint32_t probability = probability_q16(model_, features);
@@ -59,7 +59,7 @@ void Agent::on_event(const bpf::event& event) {
         service.score(*backend, model_, {&features, probability, 1, false});
       }
     }
-    if (event.type == bpf::EVENT_END) facts_.retries_predicted += probability / 65536.0;
+    facts_.retries_predicted += probability / 65536.0;
   }
   features_.on_event(event);
   for (const auto& capture : captures_) capture->labeller.on_event(event);

@@ -22,13 +22,6 @@ uint64_t decayed(uint64_t count_q16, uint64_t elapsed_ms) {
   return count_q16 - count_q16 * part_ms / kFailureTimeConstantMs;
 }
 
-// An END repeats the failure of an answer that was counted when it came.
-bool is_outcome(const bpf::event& event) {
-  if (event.type == bpf::EVENT_ANSWER) return true;
-  return event.type == bpf::EVENT_END && event.failure != bpf::FAILURE_NONE &&
-         event.failure != bpf::FAILURE_OVERLOAD && event.failure != bpf::FAILURE_SERVER_ERROR;
-}
-
 }  // namespace
 
 FeatureState::Service::Service()

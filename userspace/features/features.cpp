@@ -135,6 +135,12 @@ std::string_view point_name(Point point) {
   return "unknown";
 }
 
+bool is_outcome(const bpf::event& event) {
+  if (event.type == bpf::EVENT_ANSWER) return true;
+  return event.type == bpf::EVENT_END && event.failure != bpf::FAILURE_NONE &&
+         event.failure != bpf::FAILURE_OVERLOAD && event.failure != bpf::FAILURE_SERVER_ERROR;
+}
+
 Observation observe(const bpf::event& event) {
   Observation seen;
   seen.point = event.type == bpf::EVENT_ANSWER ? Point::kAnswer : Point::kEnd;

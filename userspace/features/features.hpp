@@ -24,7 +24,7 @@ enum class Point : uint8_t {
   kWaitingSyn = 0,
   kWaitingResponse = 1,
   kAnswer = 2,
-  kEnd = 3,
+  kEnd = 3,  // without an answer
 };
 inline constexpr size_t kPointCount = 4;
 std::string_view point_name(Point point);  // "waiting_syn", "waiting_response", "answer", "end"
@@ -41,6 +41,10 @@ struct Observation {
   uint64_t elapsed_ns = 0;  // how long the SYN or request has waited, or waited
   uint64_t connect_ns = 0;  // SYN to SYN-ACK; 0 = none
 };
+
+// Whether the event decides a request: an answer, or an end that left it unanswered. Each request has
+// one such event; the end of a connection whose last request was answered says nothing new.
+bool is_outcome(const bpf::event& event);
 
 // What an ANSWER or END event tells of its request. Not for RETRY events.
 Observation observe(const bpf::event& event);

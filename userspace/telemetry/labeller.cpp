@@ -92,7 +92,7 @@ void Labeller::on_event(const bpf::event& event) {
     add_waiting_rows(held, event, in_handshake ? Point::kWaitingSyn : Point::kWaitingResponse,
                      event.time_ns - event.waited_ns, event.waited_ns);
   }
-  add_row(held, event, observe(event), event.time_ns);
+  if (is_outcome(event)) add_row(held, event, observe(event), event.time_ns);
   while (held_rows_ > options_.max_held_rows && !held_.empty()) drop_oldest();
 }
 

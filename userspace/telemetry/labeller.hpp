@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Labeller: turns the event stream into rows labelled by what then happened.
 //
-// Each ANSWER and END yields a row, and rows for the ages of 8 ms * 2^k that its request (or SYN)
+// Each outcome (an ANSWER, an END without one) yields a row, and rows for the ages of 8 ms * 2^k that its request (or SYN)
 // passed while it waited, each with features as of the snapshot in force at that moment: no row
 // sees its own future. Rows are held until the retry window after their request's last event has
 // passed; a RETRY that names the request before then labels them 1. A handshake that succeeded is

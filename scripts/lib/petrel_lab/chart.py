@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tables and bars for a terminal. Nothing here measures; all takes what outcome and timeline made."""
+"""Tables and bars for a terminal, made of what outcome and timeline found. Measures nothing."""
 
 import os
 import shutil

@@ -132,8 +132,10 @@ def run_policy(lab, options, policy, progress):
             notes.append(f"{policy}: moved_90_ms is null: the faulty backend kept more than a "
                          "tenth of its share")
         if recovered is None:
-            notes.append(f"{policy}: recovered_ms is null: goodput was not back for 1 s before "
-                         "the traffic ended")
+            why = "goodput was not back for 1 s before the traffic ended" \
+                if outcome.can_tell_recovery(log, began_s, fault[1], traffic_end_s) \
+                else "too little traffic came after the fault to tell"
+            notes.append(f"{policy}: recovered_ms is null: {why}")
     last_end_s = max([traffic_end_s, *log.retries[-1:], *log.failures[-1:]])
     gained = timeline.connections_gained(samples)
     details = {
@@ -144,7 +146,7 @@ def run_policy(lab, options, policy, progress):
         "client": summary,
         "agent": {key: samples[-1].service.get(key)
                   for key in ("first_attempts", "retries", "steered", "off_ring")},
-        "ticks_seen": len(samples),
+        "ticks": timeline.ticks(samples, f"b{options.faulty}", began_s),
     }
     rows = timeline.rows(policy, samples, log, began_s, last_end_s, fault)
     return Run(outcome.outcome(summary, gained, moved, recovered), rows, details, notes)

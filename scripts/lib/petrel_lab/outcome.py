@@ -69,13 +69,23 @@ def goodput(log, begin_s, end_s):
     return count_between(log.served, begin_s, end_s) / arrived if arrived else None
 
 
+def goodput_window_s(log, began_s, traffic_end_s):
+    rate_per_s = len(log.arrivals) / (traffic_end_s - began_s)
+    return max(GOODPUT_WINDOW_S, GOODPUT_LEAST_REQUESTS / rate_per_s)
+
+
+def can_tell_recovery(log, began_s, fault_end_s, traffic_end_s):
+    """Whether traffic went on for long enough after the fault."""
+    needed_s = goodput_window_s(log, began_s, traffic_end_s) + GOODPUT_STAYS_S
+    return fault_end_s + needed_s <= traffic_end_s
+
+
 def recovered_ms(log, began_s, fault_begin_s, fault_end_s, traffic_end_s):
     """From the fault's end until goodput is back; 0 if it was good all along, None if never."""
     before = goodput(log, began_s, fault_begin_s)
     if not before:
         return None
-    rate_per_s = len(log.arrivals) / (traffic_end_s - began_s)
-    width_s = max(GOODPUT_WINDOW_S, GOODPUT_LEAST_REQUESTS / rate_per_s)
+    width_s = goodput_window_s(log, began_s, traffic_end_s)
     good = []
     begin_s = fault_end_s
     while begin_s + width_s <= traffic_end_s:

@@ -116,6 +116,16 @@ def connection_shares(first, last):
             for name in last.connections}
 
 
+def ticks(samples, backend, began_s):
+    """What moved_90_ms rests on: for each tick seen, the backend's weight and the connections."""
+    return [{
+        "t_s": round(sample.at_s - began_s, 3),
+        "weight": sample.shares[backend],
+        "connections": sample.total,
+        "faulty_connections": sample.connections[backend],
+    } for sample in samples]
+
+
 def rows(policy, samples, log, began_s, end_s, fault):
     """One row a second. `fault`: its (begin, end), or None. Shares are of the second's end."""
     found = []
