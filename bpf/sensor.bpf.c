@@ -23,6 +23,8 @@
 #define AF_INET6_ 10
 #define IPPROTO_TCP_ 6
 
+#define SOCK_DONE_ (1 << 1) /* enum sock_flags, a bit number: the peer's FIN has come */
+
 enum socket_end { END_CONNECTING = 0, END_ACCEPTING = 1 };
 
 /* connecting: sockets that have sent a SYN, so that ESTABLISHED can tell how long it took.
@@ -152,11 +154,12 @@ static __noinline int on_connected(const struct owner *owner, __u64 connect_ns) 
 static __always_inline void on_closed(const struct owner *owner, const struct tcp_sock *tcp) {
   struct backend_stats *stats = stats_of_backend(owner->backend_id);
   struct socket_view *view = view_of(owner);
-  __u64 sent = BPF_CORE_READ(tcp, bytes_acked);
-  __u64 received = BPF_CORE_READ(tcp, bytes_received);
+  __u64 sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
+  /* What was received counts the FIN's sequence number as a byte. */
+  bool fin_received = BPF_CORE_READ((const struct sock *)tcp, __sk_common.skc_flags) & SOCK_DONE_;
+  __u64 received = BPF_CORE_READ(tcp, bytes_received) - fin_received;
   __u32 srtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3; /* kept times 8 by the kernel */
 
-  if (sent && owner->end == END_CONNECTING) sent--; /* the SYN is acknowledged as one byte */
   if (view) {
     view->bytes_sent = sent;
     view->bytes_received = received;

@@ -220,7 +220,7 @@ struct connection_key {
 /* What a kernel socket on this host told of the connection; all zero where none did. Written by S. */
 struct socket_view {
   __u64 connect_ns;         /* SYN_SENT (or SYN_RECV) to ESTABLISHED as the socket saw it */
-  __u64 bytes_sent;         /* payload acknowledged */
+  __u64 bytes_sent;         /* payload, repeats not counted */
   __u64 bytes_received;     /* payload */
   __u32 srtt_us;            /* smoothed RTT at its last report */
   __u16 retransmits;        /* segments, saturating */

@@ -170,6 +170,7 @@ struct sock_common {
   __be16 skc_dport;
   __u16 skc_num;
   unsigned short skc_family;
+  unsigned long skc_flags;
   struct in6_addr skc_v6_daddr;
   struct in6_addr skc_v6_rcv_saddr;
 };
@@ -185,7 +186,8 @@ struct inet_sock {
 
 struct tcp_sock {
   __u64 bytes_received;
-  __u64 bytes_acked;
+  __u64 bytes_sent;
+  __u64 bytes_retrans;
   __u32 srtt_us;
 };
 

@@ -89,10 +89,22 @@ node_batch() {
   printf 'link set eth0 up\n'
   printf 'route add default via 10.%d.%d.1\n' "$id" "$i"
   printf 'route add ::/0 via fd00:%d:%d::1\n' "$id" "$i"
+  printf 'neigh replace fd00:%d:%d::1 dev eth0 lladdr %s nud stale\n' \
+    "$id" "$i" "$(lb_mac "$id" "$i")"
   if ((i == 0)); then
     printf 'route add local 10.%d.128.0/17 dev lo\n' "$id"
     printf 'route add local fd00:%d:ffff::/64 dev lo\n' "$id"
   fi
+}
+
+# The first IPv6 neighbour solicitation on a fresh veth is lost (with or without petrel) and its
+# repetition comes a second later; hosts that have talked before know each other. Call it last.
+neighbours_batch() {
+  local id=$1 backends=$2 i
+  for ((i = 0; i <= backends; i++)); do
+    printf 'neigh replace fd00:%d:%d::2 dev to-%s lladdr %s nud stale\n' \
+      "$id" "$i" "$(node_name "$i")" "$(node_mac "$id" "$i")"
+  done
 }
 
 # What leaves a node looks as on a wire: checksums finished, packets no longer than the MTU. GRO
@@ -129,4 +141,6 @@ raise_network() {
   for ((i = 0; i <= backends; i++)); do
     configure_node "$name" "$id" "$i"
   done
+  neighbours_batch "$id" "$backends" | ip -n "petrel-$name-lb" -batch - ||
+    die "$exit_runtime" "cannot set the IPv6 neighbours of petrel-$name-lb"
 }
