@@ -74,9 +74,9 @@ TEST_F(LoopTest, AHangingBackendLosesItsTrafficAndGetsItBack) {
 
   const Summary summary = lab.end_client(client);
   const Status end = lab.status();
-  EXPECT_GT(summary.retries(), 10);
-  EXPECT_NEAR(end.service("retries"), summary.retries(), 0.2 * summary.retries());
-  EXPECT_NEAR(end.number("/loop/retries_seen"), summary.retries(), 0.2 * summary.retries());
+  EXPECT_GT(summary.retries(), 2);
+  EXPECT_NEAR(end.service("retries"), summary.retries(), 0.2 * summary.retries() + 2);
+  EXPECT_NEAR(end.number("/loop/retries_seen"), summary.retries(), 0.2 * summary.retries() + 2);
   EXPECT_EQ(summary.number("/never_served"), 0);
 }
 
