@@ -21,7 +21,7 @@ TEST_F(FamiliesTest, BothAreServedAndCountedEachByItsOwn) {
   EXPECT_EQ(v4.failed(), 0) << v4.outcomes();
   EXPECT_EQ(v6.failed(), 0) << v6.outcomes();
 
-  const Status status = lab.eventually("each service's count is its client's", [&](const Status& s) {
+  const Status status = lab.eventually("each service counts its client's", [&](const Status& s) {
     return s.sum("wire/answers", 0) == v4.attempts() && s.sum("wire/answers", 1) == v6.attempts();
   });
   EXPECT_EQ(status.service("moved_slots", 0), 0);

@@ -75,7 +75,7 @@ std::string Lab::model() {
   return other != nullptr ? other : PETREL_MODEL;
 }
 
-// --- life -----------------------------------------------------------------------------------------
+// --- life ----------------------------------------------------------------------------------------
 
 Lab::Lab(LabOptions options) : options_(std::move(options)) {
   const Finished raised = run({PETREL_LAB_SCRIPT, "up", "--backends",
@@ -122,7 +122,7 @@ void Lab::start_backends() {
   }
 }
 
-// --- processes ------------------------------------------------------------------------------------
+// --- processes -----------------------------------------------------------------------------------
 
 std::string Lab::fact(const std::string& pointer) const { return facts_->text(pointer); }
 
@@ -214,7 +214,7 @@ double Lab::answered() {
   return sum;
 }
 
-// --- configuration --------------------------------------------------------------------------------
+// --- configuration -------------------------------------------------------------------------------
 
 std::string Lab::service_lines(Family family) const {
   const bool v4 = family == Family::kV4;
@@ -243,7 +243,7 @@ void Lab::write_config(const AgentSetup& setup) {
   if (!file) throw std::runtime_error("write " + config_path_);
 }
 
-// --- what there is to see -------------------------------------------------------------------------
+// --- what there is to see ------------------------------------------------------------------------
 
 Status Lab::status() const {
   const auto answer = api_get(socket_, "/v1/status");

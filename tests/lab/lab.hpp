@@ -90,7 +90,9 @@ class Lab {
   void write_config(const AgentSetup& setup);
   std::string service_lines(Family family) const;
   std::string backend_address(int number, Family family) const;
-  std::string control_path(int number) const { return path("b" + std::to_string(number) + ".sock"); }
+  std::string control_path(int number) const {
+    return path("b" + std::to_string(number) + ".sock");
+  }
   std::string fact(const std::string& pointer) const;
 
   LabOptions options_;

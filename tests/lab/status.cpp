@@ -107,7 +107,9 @@ std::vector<LoggedAttempt> read_attempts(const std::string& log_path) {
       attempt.connect_us = fields.at("connect_us").to_number<double>();
     }
     attempt.outcome = fields.at("outcome").as_string().c_str();
-    if (fields.at("backend").is_string()) attempt.backend = fields.at("backend").as_string().c_str();
+    if (fields.at("backend").is_string()) {
+      attempt.backend = fields.at("backend").as_string().c_str();
+    }
     attempts.push_back(std::move(attempt));
   }
   return attempts;

@@ -79,7 +79,9 @@ TEST_F(TakeoverTest, AStopWithKeepBreaksNoConnection) {
   for (const LoggedAttempt& attempt : read_attempts(log)) {
     backends_of_port[attempt.port].insert(attempt.backend);
     if (attempt.end_ns < stopped_ns) before.insert(attempt.port);
-    if (attempt.start_ns > stopped_ns && attempt.end_ns < restarted_ns) between.insert(attempt.port);
+    if (attempt.start_ns > stopped_ns && attempt.end_ns < restarted_ns) {
+      between.insert(attempt.port);
+    }
     if (attempt.start_ns > restarted_ns) after.insert(attempt.port);
   }
   int lasting = 0;
