@@ -94,6 +94,8 @@ static __noinline int end_connection(const struct connection_key *key,
   __u8 state = connection->state;
 
   if (!stats || state == CONNECTION_CLOSED) return 0;
+  /* Both ends may close at once, each on a CPU of its own: one of them ends the connection. */
+  if (__sync_val_compare_and_swap(&connection->close_ns, 0, now_ns)) return 0;
   if (connection->flags & CONNECTION_WAITING_SYN) {
     waited_ns = now_ns - connection->syn_ns;
     end_wait(connection, stats, CONNECTION_WAITING_SYN, connection->syn_ns, now_ns);
@@ -103,7 +105,6 @@ static __noinline int end_connection(const struct connection_key *key,
   }
   stats->closes++;
   connection->closed_by = closed_by;
-  connection->close_ns = now_ns;
   if (failure != FAILURE_NONE) {
     connection->failure = failure;
     count_failure(stats, key->service_id, failure);
