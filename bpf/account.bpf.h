@@ -4,7 +4,7 @@
 #ifndef PETREL_BPF_ACCOUNT_BPF_H
 #define PETREL_BPF_ACCOUNT_BPF_H
 
-#include "bpf/maps.bpf.h"
+#include "bpf/tap.bpf.h"
 
 #define SATURATING_INCREMENT(field) \
   do {                              \
@@ -12,9 +12,11 @@
     if (next) (field) = next;       \
   } while (0)
 
-static __always_inline void count_verdict(__u32 verdict) {
-  __u64 *count = bpf_map_lookup_elem(&verdicts, &verdict);
+static __always_inline void count_verdict(__u32 service_id, __u32 verdict) {
+  __u32 key = service_id * VERDICTS + verdict;
 
+  if (tap_on) tap_note(service_id, verdict);
+  __u64 *count = bpf_map_lookup_elem(&verdicts, &key);
   if (count) (*count)++;
 }
 
@@ -53,9 +55,11 @@ static __always_inline void add_to_histogram(__u32 *buckets, __u64 duration_ns) 
   if (bucket < HISTOGRAM_BUCKETS) buckets[bucket]++; /* always: the verifier wants it said */
 }
 
-static __always_inline void add_inflight(__u32 backend_id, __s64 delta) {
+static __always_inline void add_inflight(__u32 backend_id, __u32 service_id, __s64 delta) {
   struct inflight *waiting = bpf_map_lookup_elem(&inflight, &backend_id);
 
+  if (waiting) __sync_fetch_and_add(&waiting->requests, delta);
+  waiting = bpf_map_lookup_elem(&svc_inflight, &service_id);
   if (waiting) __sync_fetch_and_add(&waiting->requests, delta);
 }
 
@@ -63,35 +67,62 @@ static __always_inline __u32 waiting_slot(__u64 start_ns) {
   return (__u32)(start_ns >> WAITING_SLOT_SHIFT) & (WAITING_SLOTS - 1);
 }
 
-/* A SYN (flag CONNECTION_WAITING_SYN) or a request (CONNECTION_WAITING) now waits for an answer. */
-static __always_inline void begin_wait(struct connection *connection, struct backend_stats *stats,
-                                       __u16 flag, __u64 now_ns) {
-  __s32 *slots = flag == CONNECTION_WAITING_SYN ? stats->waiting_syn : stats->waiting;
+/* What waits for an answer: a SYN (flag CONNECTION_WAITING_SYN) or a request (CONNECTION_WAITING) of
+ * the flow whose flags these are. */
+struct wait {
+  __u32 *flags;
+  __u32 flag;
+  __u32 backend_id;
+  __u32 service_id;
+};
+
+/* For a flow whose flags nobody else sees yet: the caller sets them. */
+static __always_inline void take_wait(const struct wait *wait, struct backend_stats *stats,
+                                      __u64 now_ns) {
+  __s32 *slots = wait->flag == CONNECTION_WAITING_SYN ? stats->waiting_syn : stats->waiting;
 
   slots[waiting_slot(now_ns)]++;
-  connection->flags |= flag;
-  add_inflight(connection->backend_id, 1);
+  add_inflight(wait->backend_id, wait->service_id, 1);
 }
 
-/* It waits no longer; gives back exactly what begin_wait() took at start_ns. */
-static __always_inline void end_wait(struct connection *connection, struct backend_stats *stats,
-                                     __u16 flag, __u64 start_ns, __u64 now_ns) {
-  __s32 *slots = flag == CONNECTION_WAITING_SYN ? stats->waiting_syn : stats->waiting;
+static __always_inline void begin_wait(const struct wait *wait, struct backend_stats *stats,
+                                       __u64 now_ns) {
+  take_wait(wait, stats, now_ns);
+  __sync_fetch_and_or(wait->flags, wait->flag);
+}
 
+/* It waits no longer; gives back exactly what begin_wait() took at start_ns. False: it did not wait.
+ * Its two ends may end it at once, each on a CPU of its own: one of them takes the flag away. */
+static __always_inline bool end_wait(const struct wait *wait, struct backend_stats *stats,
+                                     __u64 start_ns, __u64 now_ns) {
+  __s32 *slots = wait->flag == CONNECTION_WAITING_SYN ? stats->waiting_syn : stats->waiting;
+
+  if (!(__sync_fetch_and_and(wait->flags, ~wait->flag) & wait->flag)) return false;
   /* What is older was carried over by the agent, which frees the slot for its next use. */
   if ((now_ns >> WAITING_SLOT_SHIFT) - (start_ns >> WAITING_SLOT_SHIFT) < WAITING_YOUNG_SLOTS)
     slots[waiting_slot(start_ns)]--;
   else
     stats->waited_out++;
-  connection->flags &= ~flag;
-  add_inflight(connection->backend_id, -1);
+  add_inflight(wait->backend_id, wait->service_id, -1);
+  return true;
 }
 
-static __always_inline void count_failure(struct backend_stats *stats, __u32 service_id,
-                                          __u8 failure) {
-  struct service_stats *service = stats_of_service(service_id);
+static __always_inline struct wait wait_of(struct connection *connection, __u32 service_id) {
+  return (struct wait){.flags = &connection->flags,
+                       .flag = CONNECTION_WAITING,
+                       .backend_id = connection->backend_id,
+                       .service_id = service_id};
+}
 
-  if (service && failure < FAILURE_KINDS) service->failures[failure]++;
+static __always_inline struct wait syn_wait_of(struct half_open *flow, __u32 service_id) {
+  return (struct wait){.flags = &flow->flags,
+                       .flag = CONNECTION_WAITING_SYN,
+                       .backend_id = flow->backend_id,
+                       .service_id = service_id};
+}
+
+/* A failure that a backend is to blame for, whether its client came to know or not. */
+static __always_inline void blame(struct backend_stats *stats, __u8 failure) {
   switch (failure) {
     case FAILURE_REFUSED: stats->refused++; break;
     case FAILURE_HANDSHAKE_TIMEOUT: stats->handshake_timeouts++; break;
@@ -101,6 +132,15 @@ static __always_inline void count_failure(struct backend_stats *stats, __u32 ser
     case FAILURE_OVERLOAD: stats->overloads++; break;
     case FAILURE_SERVER_ERROR: stats->server_errors++; break;
   }
+}
+
+/* The same, of which the client knows. */
+static __always_inline void count_failure(struct backend_stats *stats, __u32 service_id,
+                                          __u8 failure) {
+  struct service_stats *service = stats_of_service(service_id);
+
+  if (service && failure < FAILURE_KINDS) service->failures[failure]++;
+  blame(stats, failure);
 }
 
 #endif /* PETREL_BPF_ACCOUNT_BPF_H */

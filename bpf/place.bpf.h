@@ -9,6 +9,7 @@
 #ifndef PETREL_BPF_PLACE_BPF_H
 #define PETREL_BPF_PLACE_BPF_H
 
+#include "bpf/hash.h"
 #include "bpf/label.bpf.h"
 
 #define PLACE_TRIES 16        /* other slots asked; all miss once in 65,536 on a half-usable ring */
@@ -18,25 +19,6 @@ struct placement {
   __u32 backend_id; /* 0: none is usable */
   __u16 flags;      /* CONNECTION_STEERED, CONNECTION_OFF_RING, CONNECTION_NEUTRAL */
 };
-
-/* Finalizer of MurmurHash3: full avalanche for a word. */
-static __always_inline __u32 mix(__u32 hash) {
-  hash ^= hash >> 16;
-  hash *= 0x85ebca6b;
-  hash ^= hash >> 13;
-  hash *= 0xc2b2ae35;
-  return hash ^ hash >> 16;
-}
-
-static __always_inline __u32 hash_flow(const struct connection_key *key, __u32 seed) {
-  __u32 hash = seed;
-
-  hash = mix(hash ^ key->client.words_be[0]) + 0x9e3779b9;
-  hash = mix(hash ^ key->client.words_be[1]) + 0x9e3779b9;
-  hash = mix(hash ^ key->client.words_be[2]) + 0x9e3779b9;
-  hash = mix(hash ^ key->client.words_be[3]) + 0x9e3779b9;
-  return mix(hash ^ key->client_port_be);
-}
 
 static __always_inline bool agent_is_silent(__u64 now_ns) {
   __u32 zero = 0;
@@ -55,26 +37,46 @@ static __always_inline bool usable(__u32 backend_id, __u32 service_id, bool neut
   return backend->state == BACKEND_UP || (neutral && backend->state == BACKEND_QUARANTINED);
 }
 
-static __always_inline __u32 slot_of(__u32 offset, __u32 slots, __u32 hash) {
-  __u32 slot = offset + (__u32)(((__u64)hash * slots) >> 32); /* multiply-shift: no division */
+static __always_inline __u32 slot_of(__u32 offset, __u32 slots, __u64 hash) {
+  __u32 slot = offset + hash_slot(hash, slots);
   __u32 *backend_id = bpf_map_lookup_elem(&ring, &slot);
 
   return backend_id ? *backend_id : 0;
 }
 
-/* In one word with the service id, for probe_ring(): BPF functions take five arguments. */
-#define PROBE_NEUTRAL (1U << 31)
+/* What probe_ring() is to find: BPF functions take five arguments. */
+struct wanted {
+  __u32 offset;
+  __u32 slots;
+  __u32 service_id;
+  __u32 avoid[3]; /* 0: nobody */
+  bool neutral;   /* quarantine does not count */
+  bool below_limit; /* not at its limit of requests in flight */
+  bool retry;       /* the limit for retries, where it has one */
+};
 
-/* The first usable backend other than `avoid` among a few slots; 0 if none is. Not static: a global
- * function is verified once, by itself, and not again from each place and each turn of its loop. */
-__noinline __u32 probe_ring(__u32 offset, __u32 slots, __u32 hash, __u32 avoid, __u32 wanted) {
-  __u32 service_id = wanted & ~PROBE_NEUTRAL;
-  bool neutral = wanted & PROBE_NEUTRAL;
+static __always_inline bool is_over(const struct inflight *waiting, bool retry) {
+  __u64 limit = retry && waiting->retry_limit ? waiting->retry_limit : waiting->limit;
 
-  for (__u32 i = 0; i < PLACE_TRIES; i++) {
-    hash = mix(hash + 0x9e3779b9);
-    __u32 backend_id = slot_of(offset, slots, hash);
-    if (backend_id != avoid && usable(backend_id, service_id, neutral)) return backend_id;
+  return limit && waiting->requests >= (__s64)limit;
+}
+
+static __always_inline bool at_limit(__u32 backend_id, bool retry) {
+  struct inflight *waiting = bpf_map_lookup_elem(&inflight, &backend_id);
+
+  return waiting && is_over(waiting, retry);
+}
+
+/* The first usable backend among a few slots that is none of those to avoid; 0 if none is. Not
+ * static: a global function is verified once, by itself, and not again from each place and each turn
+ * of its loop. */
+__noinline __u32 probe_ring(const struct wanted *wanted, __u64 hash) {
+  if (!wanted) return 0;
+  for (__u32 i = 1; i <= PLACE_TRIES; i++) {
+    __u32 id = slot_of(wanted->offset, wanted->slots, hash_again(hash, i));
+    if (id == wanted->avoid[0] || id == wanted->avoid[1] || id == wanted->avoid[2]) continue;
+    if (wanted->below_limit && at_limit(id, wanted->retry)) continue;
+    if (usable(id, wanted->service_id, wanted->neutral)) return id;
   }
   return 0;
 }
@@ -100,9 +102,9 @@ static __always_inline bool load_of(__u32 backend_id, struct load *load) {
 /* Two choices (Mitzenmacher 2001), damped: only a marked difference leaves the ring. The second is
  * drawn by configured weights, so that a wrong weight cannot starve a good backend; what fails
  * fast looks idle, so a riskier second is no choice. */
-static __noinline __u32 second_choice(const struct service *service, __u32 first, __u32 hash) {
+static __noinline __u32 second_choice(const struct service *service, __u32 first, __u64 hash) {
   struct load a, b;
-  __u32 second = slot_of(service->neutral_offset, service->slots, mix(hash ^ 0x5bd1e995));
+  __u32 second = slot_of(service->neutral_offset, service->slots, hash_again(hash, 0x5bd1e995));
 
   if (second == first || !usable(second, service->service_id, false)) return first;
   if (!load_of(first, &a) || !load_of(second, &b)) return first;
@@ -111,37 +113,46 @@ static __noinline __u32 second_choice(const struct service *service, __u32 first
   return 2 * a.waiting * b.weight > 3 * b.waiting * a.weight ? second : first;
 }
 
-static __noinline int place(const struct service *service, const struct connection_key *key,
-                            const struct attempt *attempt, __u64 now_ns, struct placement *out) {
-  __u32 hash = hash_flow(key, service->hash_seed);
-  bool silent = agent_is_silent(now_ns);
+/* Another usable backend, asked of the ring in force, then of the neutral one; 0 if there is none. */
+static __always_inline __u32 other_backend(const struct service *service, struct wanted *wanted,
+                                           __u64 hash) {
+  wanted->slots = service->slots;
+  wanted->service_id = service->service_id;
+  wanted->offset = service->flags & SERVICE_ACT ? service->ring_offset : service->neutral_offset;
+  __u32 other = probe_ring(wanted, hash);
+  if (other || !(service->flags & SERVICE_ACT)) return other;
+  wanted->offset = service->neutral_offset;
+  return probe_ring(wanted, hash);
+}
+
+/* `hash` is hash_flow() of the flow, as the service's affinity has it. */
+static __noinline int place(const struct service *service, __u64 hash,
+                            const struct attempt *attempt, bool silent, struct placement *out) {
   bool neutral = silent || !(service->flags & SERVICE_ACT);
   __u32 offset = neutral ? service->neutral_offset : service->ring_offset;
   __u32 backend_id = slot_of(offset, service->slots, hash);
 
   out->flags = silent ? CONNECTION_NEUTRAL : 0;
-  if (silent) count_verdict(VERDICT_NEUTRAL_RING);
+  if (silent) count_verdict(service->service_id, VERDICT_NEUTRAL_RING);
   if (!usable(backend_id, service->service_id, silent)) {
-    count_verdict(VERDICT_BAD_SLOT);
-    backend_id = probe_ring(service->neutral_offset, service->slots, hash, 0,
-                            service->service_id | (silent ? PROBE_NEUTRAL : 0));
+    struct wanted wanted = {.offset = service->neutral_offset,
+                            .slots = service->slots,
+                            .service_id = service->service_id,
+                            .neutral = silent};
+    count_verdict(service->service_id, VERDICT_BAD_SLOT);
+    backend_id = probe_ring(&wanted, hash);
   }
-  if (silent || !backend_id) {
-    out->backend_id = backend_id;
-    return 0;
-  }
+  out->backend_id = backend_id;
+  if (silent || !backend_id || (service->flags & SERVICE_AFFINITY)) return 0;
   if ((service->flags & SERVICE_STEER) && attempt->previous_backend_id == backend_id) {
-    __u32 other = probe_ring(offset, service->slots, hash, backend_id, service->service_id);
-    if (!other)
-      other = probe_ring(service->neutral_offset, service->slots, hash, backend_id,
-                         service->service_id);
+    struct wanted wanted = {.avoid = {backend_id}};
+    __u32 other = other_backend(service, &wanted, hash);
     if (other) {
       out->backend_id = other;
       out->flags |= CONNECTION_STEERED;
       return 0;
     }
   }
-  out->backend_id = backend_id;
   if (!(service->flags & SERVICE_TWO_CHOICES)) return 0;
   __u32 chosen = second_choice(service, backend_id, hash);
   if (chosen == backend_id || chosen == attempt->previous_backend_id) return 0;

@@ -18,10 +18,11 @@
 #include <bpf/bpf_tracing.h>
 
 #include "bpf/account.bpf.h"
+#include "bpf/half_open.bpf.h"
+#include "bpf/service.bpf.h"
 
 #define AF_INET_ 2
 #define AF_INET6_ 10
-#define IPPROTO_TCP_ 6
 
 #define SOCK_DONE_ (1 << 1) /* enum sock_flags, a bit number: the peer's FIN has come */
 
@@ -82,47 +83,47 @@ static __always_inline bool endpoints_of(const struct sock *sk, struct endpoints
   return true;
 }
 
-static __always_inline __u32 backend_at(const struct address *address, __be16 port_be) {
-  struct backend_key key = {.address = *address, .port_be = port_be};
-  __u32 *backend_id = bpf_map_lookup_elem(&backend_ids, &key);
-
-  return backend_id ? *backend_id : 0;
-}
-
-static __always_inline __u16 service_of(__u32 backend_id) {
+/* The key of a connection to or from this backend; `port_be` is the one that its host knows. */
+static __always_inline void name_backend(struct owner *out, __be16 port_be) {
+  __u32 backend_id = out->backend_id;
   struct backend *backend = bpf_map_lookup_elem(&backends, &backend_id);
 
-  return backend ? backend->service_id : 0;
+  if (!backend) return;
+  out->key.service_id = backend->service_id;
+  out->key.service_port_be = backend->vip_port_be ? backend->vip_port_be : port_be;
 }
 
 static __noinline int find_owner(const struct endpoints *ends, struct owner *out) {
   __builtin_memset(out, 0, sizeof(*out));
-  out->backend_id = backend_at(&ends->local, ends->local_port_be);
+  out->backend_id = find_backend(&ends->local, ends->local_port_be, PROTOCOL_TCP);
   if (out->backend_id) {
     out->end = END_ACCEPTING;
     out->counts = true;
     out->key.client = ends->remote;
     out->key.client_port_be = ends->remote_port_be;
-    out->key.service_id = service_of(out->backend_id);
+    name_backend(out, ends->local_port_be);
     return 1;
   }
   out->key.client = ends->local;
   out->key.client_port_be = ends->local_port_be;
   out->end = END_CONNECTING;
-  out->backend_id = backend_at(&ends->remote, ends->remote_port_be);
+  out->backend_id = find_backend(&ends->remote, ends->remote_port_be, PROTOCOL_TCP);
   if (out->backend_id) {
     out->counts = true;
-    out->key.service_id = service_of(out->backend_id);
+    name_backend(out, ends->remote_port_be);
     return 1;
   }
-  struct service_key vip = {.vip = ends->remote,
-                            .port_be = ends->remote_port_be,
-                            .protocol = IPPROTO_TCP_};
-  struct service *service = bpf_map_lookup_elem(&services, &vip);
+  struct service *service = find_service(&ends->remote, ends->remote_port_be, PROTOCOL_TCP);
   if (!service) return 0;
   out->key.service_id = service->service_id;
+  out->key.service_port_be = ends->remote_port_be;
   struct connection *connection = bpf_map_lookup_elem(&connections, &out->key);
-  if (connection) out->backend_id = connection->backend_id;
+  if (connection) {
+    out->backend_id = connection->backend_id;
+    return 1;
+  }
+  struct half_open *flow = find_half_open(&out->key, hash_flow(&out->key, 0, false));
+  if (flow) out->backend_id = flow->backend_id;
   return 1;
 }
 
@@ -144,7 +145,13 @@ static __noinline int on_connected(const struct owner *owner, __u64 connect_ns) 
   struct backend_stats *stats = stats_of_backend(owner->backend_id);
   struct socket_view *view = view_of(owner);
 
-  if (view) view->connect_ns = connect_ns;
+  if (view) {
+    view->connect_ns = connect_ns;
+  } else if (owner->end == END_CONNECTING) {
+    /* The client's ACK is not on the wire yet: the flow is half open, and takes the time along. */
+    struct half_open *flow = find_half_open(&owner->key, hash_flow(&owner->key, 0, false));
+    if (flow) flow->connect_us = (__u32)(connect_ns / 1000);
+  }
   if (!stats || !owner->backend_id) return 0;
   stats->socket_connects++;
   stats->socket_connect_ns += connect_ns;

@@ -10,8 +10,11 @@
 #define PETREL_BPF_TYPES_H
 
 #ifndef __VMLINUX_H__
+#include <linux/bpf.h> /* struct bpf_spin_lock */
 #include <linux/types.h>
 #endif
+
+#include "bpf/enums.h"
 
 #ifdef __cplusplus
 #define PETREL_ASSERT_SIZE(type, bytes) static_assert(sizeof(type) == (bytes), #type)
@@ -22,123 +25,6 @@
 #ifdef __cplusplus
 namespace petrel::bpf {
 #endif
-
-/* --- limits ------------------------------------------------------------------------------- */
-
-#define MAX_SERVICES 512
-#define MAX_BACKENDS 4096
-
-/* waiting[]: requests without an answer, by the time slot in which they began.
- * 512 slots of 2^24 ns (16.8 ms) span 8.6 s before a slot is used again. What has waited for
- * WAITING_YOUNG_SLOTS (7.5 s) is carried over by the agent and no longer given back to its slot. */
-#define WAITING_SLOT_SHIFT 24
-#define WAITING_SLOTS 512
-#define WAITING_YOUNG_SLOTS 448
-
-/* Histograms are log-linear: 4 buckets an octave from 2^10 ns (1 us) to 2^34 ns (17 s). */
-#define HISTOGRAM_FIRST_OCTAVE 10
-#define HISTOGRAM_OCTAVES 24
-#define HISTOGRAM_BUCKETS (HISTOGRAM_OCTAVES * 4)
-
-/* --- enums -------------------------------------------------------------------------------- */
-
-/* Why a request counts as failed, and so why its repetition counts as a retry. */
-enum failure_kind {
-  FAILURE_NONE = 0,
-  FAILURE_REFUSED = 1,           /* RST in answer to a SYN */
-  FAILURE_HANDSHAKE_TIMEOUT = 2, /* SYN unanswered when the client came again or the sweep found it */
-  FAILURE_RESET = 3,             /* RST from the backend on an established connection */
-  FAILURE_ABANDONED = 4,         /* the client closed or reset with its request unanswered */
-  FAILURE_EMPTY = 5,             /* FIN from the backend with the request unanswered */
-  FAILURE_OVERLOAD = 6,          /* HTTP 429 */
-  FAILURE_SERVER_ERROR = 7,      /* HTTP 5xx */
-  FAILURE_KINDS = 8,
-};
-
-enum closed_by {
-  CLOSED_BY_NOBODY = 0,
-  CLOSED_BY_CLIENT_FIN = 1,
-  CLOSED_BY_CLIENT_RST = 2,
-  CLOSED_BY_BACKEND_FIN = 3,
-  CLOSED_BY_BACKEND_RST = 4,
-  CLOSED_BY_TIMEOUT = 5, /* nothing was heard: found by the next SYN or by the agent's sweep */
-  CLOSED_BY_REUSE = 6,   /* the client began a new connection from the same port */
-};
-
-enum connection_state {
-  CONNECTION_SYN = 1,         /* SYN sent on, no SYN-ACK yet */
-  CONNECTION_ESTABLISHED = 2, /* SYN-ACK seen (or a flow taken up in the middle) */
-  CONNECTION_CLOSED = 3,      /* FIN or RST seen and accounted for; stays until evicted */
-};
-
-/* connection.flags */
-enum connection_flag {
-  CONNECTION_WAITING = 1 << 0,     /* a request is unanswered: it is in waiting[] and inflight */
-  CONNECTION_WAITING_SYN = 1 << 1, /* the SYN is unanswered: it is in waiting_syn[] and inflight */
-  CONNECTION_STEERED = 1 << 2,     /* a retry kept away from the backend that failed it */
-  CONNECTION_OFF_RING = 1 << 3,    /* two choices took the second one */
-  CONNECTION_ADOPTED = 1 << 4,     /* taken up in the middle: no SYN was seen */
-  CONNECTION_CLIENT_FIN = 1 << 5,
-  CONNECTION_BACKEND_FIN = 1 << 6,
-  CONNECTION_NEUTRAL = 1 << 7,     /* placed by the neutral ring, the agent being silent */
-};
-
-/* service.flags: what the balancer may do for a service; set by A. */
-enum service_flag {
-  SERVICE_READY = 1 << 0,       /* both rings are complete: without it packets pass untouched */
-  SERVICE_ACT = 1 << 1,         /* use the ring in force; else the neutral one */
-  SERVICE_STEER = 1 << 2,       /* a retry avoids the backend that failed it */
-  SERVICE_TWO_CHOICES = 1 << 3, /* the less loaded of two backends takes a new connection */
-};
-
-/* backend.state: set by A. */
-enum backend_state {
-  BACKEND_UNUSED = 0,
-  BACKEND_UP = 1,
-  BACKEND_QUARANTINED = 2, /* refuses or never answers: weight 0, probed */
-};
-
-/* Why a weight is what it is: weight.reason; set by A, shown by status and explain. */
-enum weight_reason {
-  REASON_BASE = 0,       /* at its configured weight */
-  REASON_RISK = 1,       /* lowered by the backend's own risk */
-  REASON_FLOOR = 2,      /* lowered, and held at the least weight */
-  REASON_QUARANTINE = 3, /* refuses or never answers */
-  REASON_RECOVERING = 4, /* on the way back */
-  REASON_PANIC = 5,      /* too much of the service looks bad: spread evenly */
-  REASON_SHARED = 6,     /* the trouble is the whole service's: weights go to base */
-  REASON_CAPPED = 7,     /* its share may not grow past the cap */
-  REASON_NEUTRAL = 8,    /* the service's mode is neutral or shadow */
-  REASON_SAMPLES = 9,    /* too few samples to move it down */
-};
-
-/* verdicts: one counter for each way a packet leaves the balancer other than plainly forwarded. */
-enum verdict {
-  VERDICT_FORWARDED = 0,       /* to a backend */
-  VERDICT_RETURNED = 1,        /* to a client */
-  VERDICT_NOT_OURS = 2,        /* no service, no backend: passed untouched */
-  VERDICT_MALFORMED = 3,       /* ours by address, but cannot be parsed: passed untouched */
-  VERDICT_FRAGMENT = 4,        /* a fragment to or from us: passed untouched */
-  VERDICT_TTL_EXPIRED = 5,     /* passed untouched: the kernel answers with time exceeded */
-  VERDICT_NO_BACKEND = 6,      /* no slot names a usable backend: passed untouched */
-  VERDICT_NOT_READY = 7,       /* service not marked complete: passed untouched */
-  VERDICT_FIB_LOOKUP = 8,      /* next hop came from bpf_fib_lookup, not from the cache */
-  VERDICT_KERNEL_ROUTED = 9,   /* rewritten, then passed to the kernel to be routed */
-  VERDICT_NO_CONNECTION = 10,  /* from a backend, but of no tracked connection: passed untouched */
-  VERDICT_LATE_BACKEND = 11,   /* from a backend that its connection no longer belongs to: passed */
-  VERDICT_ADOPTED = 12,        /* an established flow without an entry: placed by the ring */
-  VERDICT_TABLE_FULL = 13,     /* no entry could be made: forwarded by the ring, untracked */
-  VERDICT_EVENT_LOST = 14,     /* the events ring buffer was full */
-  VERDICT_NEUTRAL_RING = 15,   /* a new connection placed by the neutral ring, agent silent */
-  VERDICT_BAD_SLOT = 16,       /* a slot named no usable backend: the neutral ring was asked */
-  VERDICTS = 17,
-};
-
-enum event_type {
-  EVENT_RETRY = 1,  /* a request began that repeats a failed one: `previous_*` name it */
-  EVENT_ANSWER = 2, /* the first byte of an answer */
-  EVENT_END = 3,    /* the connection ended, well or badly */
-};
 
 /* --- addresses ---------------------------------------------------------------------------- */
 
@@ -152,11 +38,32 @@ struct address {
 
 /* --- configuration, written by A ---------------------------------------------------------- */
 
+/* A service of several ports is kept under the first of them: `vips` finds it. */
 struct service_key {
   struct address vip;
   __be16 port_be;
-  __u8 protocol; /* IPPROTO_TCP */
+  __u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
   __u8 padding;  /* 0 */
+};
+
+/* A service of the ports first to last of a VIP. Host order. */
+struct port_range {
+  __u16 first;
+  __u16 last;
+  __u8 protocol;
+  __u8 padding[3];
+};
+
+/* What an address of ours has beyond services of one port. */
+struct vip {
+  __u32 ranges; /* how many of `range` are used */
+  struct port_range range[VIP_RANGES];
+};
+
+/* A Bloom filter of one hash: a packet whose addresses have no bit here is not ours. */
+struct address_filter {
+  __u64 vips[FILTER_WORDS];
+  __u64 backends[FILTER_WORDS];
 };
 
 struct service {
@@ -166,6 +73,17 @@ struct service {
   __u32 neutral_offset; /* first slot of the neutral ring (configured weights), in `ring` */
   __u32 slots;          /* length of each of both, a prime; 1 or more */
   __u32 hash_seed;
+};
+
+/* One of our endpoints, found without a hash map: a service, or a backend whose replies are ours. */
+struct endpoint {
+  struct address address;
+  __be16 port_be;
+  __u8 protocol;
+  __u8 kind;              /* enum endpoint_kind; 0: free. Cleared first and set last by A */
+  __u32 backend_id;       /* of a backend */
+  struct service service; /* of a service: the same as in `services` */
+  __u32 padding[4];
 };
 
 /* Where to send a frame. Valid while ifindex != 0. */
@@ -178,17 +96,33 @@ struct next_hop {
 struct backend {
   struct address address;
   struct address vip;   /* of its service: what replies are rewritten to */
-  __be16 port_be;
-  __be16 vip_port_be;
+  __be16 port_be;       /* 0: the port asked for (SERVICE_KEEP_PORT, and dsr) */
+  __be16 vip_port_be;   /* 0: the port it answers from */
   __u32 service_id;     /* 0: unused entry */
-  __u32 state;          /* enum backend_state */
+  __u16 state;          /* enum backend_state */
+  __u16 mtu;            /* of the link towards it, bytes from the IP header on; 0: unknown */
   struct next_hop hop;  /* kept by A from the kernel's neighbour table */
+  __u32 service_flags;  /* its service's, for what comes back from it; enum service_flag */
 };
 
+/* Where replies come from. dsr backends have none: their replies do not name them. */
 struct backend_key {
   struct address address;
-  __be16 port_be;
-  __u16 padding; /* 0 */
+  __be16 port_be;  /* 0: all ports of the address that have no entry of their own */
+  __u8 protocol;
+  __u8 padding;    /* 0 */
+};
+
+/* The route or neighbour that a destination is reached by: longest prefix wins. */
+struct route_key {
+  __u32 prefix_bits; /* 0 to 128; of an IPv4 address 96 more than its own */
+  struct address address;
+};
+
+/* A route towards clients. hop.ifindex 0: reached in a way that only the kernel knows. */
+struct route {
+  struct next_hop hop;
+  __u32 mtu;
 };
 
 /* The human-readable truth beside the ring. */
@@ -199,6 +133,7 @@ struct weight {
   __u32 risk_q16;       /* predicted retry probability, 0 to 65536 */
   __u32 reason;         /* enum weight_reason */
   __u64 changed_ns;     /* when factor_q16 last changed */
+  __u64 drained_ns;     /* when a draining backend's flows are reset or moved; 0: not draining */
 };
 
 /* What the agent tells the balancer at run time. */
@@ -206,7 +141,7 @@ struct control {
   __u64 heartbeat_ns;       /* when A last ticked; 0: never */
   __u64 heartbeat_limit_ns; /* older than this: the neutral ring serves */
   __u32 route_generation;   /* grows with each change of routes or neighbours: cached hops are old */
-  __u32 padding;
+  __u32 secret;             /* of half_open's hash: drawn once, kept by agents that take over */
 };
 
 /* --- connections -------------------------------------------------------------------------- */
@@ -214,7 +149,9 @@ struct control {
 struct connection_key {
   struct address client;
   __be16 client_port_be;
+  __be16 service_port_be; /* that the client asked for */
   __u16 service_id;
+  __u16 padding; /* 0 */
 };
 
 /* What a kernel socket on this host told of the connection; all zero where none did. Written by S. */
@@ -228,34 +165,67 @@ struct socket_view {
   __u8 resets_received;     /* saturating */
 };
 
-struct connection {
-  /* What each packet touches comes first. Written by X. */
+/* A flow of which the client has not shown that it is there: a SYN without the client's ACK, a
+ * segment from the middle of an unknown flow, a UDP datagram without an answer. Such flows can be
+ * made up at will, so they live in a table of their own. Two cache lines. Written by X. */
+struct half_open {
+  struct connection_key key; /* service_id 0: a free entry */
   __u32 backend_id;
-  __u16 flags;           /* enum connection_flag */
-  __u8 state;            /* enum connection_state */
-  __u8 attempt;          /* of the current request: 1 = first, n = retry n-1; saturating */
+  __u32 flags;               /* enum connection_flag; HALF_OPEN_BUSY guards the rest */
+  __u64 syn_ns;              /* first SYN (or first packet) */
+  __u64 synack_ns;           /* 0: none yet */
+  __u32 syn_seq;             /* of the client's SYN */
+  __u32 backend_seq;         /* of the SYN-ACK */
+  __u32 previous_backend_id; /* which backend failed the request that this one repeats; 0: none */
+  __u8 state;                /* CONNECTION_SYN or CONNECTION_ANSWERED */
+  __u8 attempt;              /* as in struct connection */
+  __u8 previous_failure;
+  __u8 syn_repeats;
+  __u64 sent_ns;             /* when the SYN went to the backend that has it now */
+  __u32 moved_from[2];       /* the backends that it was moved off last; 0: none */
+  __u32 connect_us;          /* SYN_SENT to ESTABLISHED of the connecting socket. Written by S */
+  /* The client's own SYN, to be sent again to another backend. */
+  __u16 window_be;
+  __u8 options_bytes;        /* of `options`, a multiple of 4; SYN_NOT_KEPT: they are longer */
+  __u8 moves;                /* how often it was moved; at most MAX_MOVES */
+  __u8 masked;               /* of these: refusals held back; at most MAX_MASKED */
+  __u8 tcp_flags;            /* byte 13 of the TCP header: SYN, perhaps ECE and CWR */
+  __u8 tos;                  /* TOS or traffic class */
+  __u8 ttl;                  /* as it came */
+  __u8 options[SYN_OPTIONS_BYTES];
+};
+
+struct connection {
+  /* What each packet touches comes first: with the key it fills the table element's second cache
+   * line. Written by X. */
+  __u32 backend_id;
+  __u32 flags;           /* enum connection_flag */
   __u32 client_end_seq;  /* sequence number after the last payload byte seen from the client */
   __u32 backend_end_seq; /* the same from the backend */
+  __u64 bytes_in;        /* client to backend, payload, repeats included */
+  __u64 bytes_out;       /* backend to client, the same */
+  struct next_hop client_hop; /* way back to the client */
+  __u32 client_hop_generation; /* control.route_generation when it was looked up */
+  __u8 state;            /* enum connection_state */
+  __u8 attempt;          /* of the current request: 1 = first, n = retry n-1; saturating */
+  __u16 client_mtu;      /* of the way back, bytes from the IP header on; 0: unknown */
   __u64 syn_ns;          /* first SYN (or first packet seen); names the connection in events */
   __u64 synack_ns;       /* 0: none yet */
   __u64 request_ns;      /* first byte of the current request; 0: none yet */
   __u64 response_ns;     /* first byte of its answer; 0: none yet */
   __u64 close_ns;        /* FIN or RST that ended it; 0: open */
-  __u64 bytes_in;        /* client to backend, TCP payload, repeats included */
-  __u64 bytes_out;       /* backend to client, the same */
   __u32 syn_seq;         /* of the client's SYN: the same again is a retransmission, not a retry */
   __u32 requests;        /* begun so far; turns of client then backend bytes */
   __u16 client_repeats;  /* data segments from the client seen before; saturating */
   __u16 backend_repeats; /* the same from the backend */
-  __u8 syn_repeats;      /* SYNs beyond the first; saturating */
-  __u8 closed_by;        /* enum closed_by */
   __u8 failure;          /* enum failure_kind of the current request */
   __u8 previous_failure; /* of the request that this one repeats; FAILURE_NONE for a first attempt */
   __u16 status;          /* last HTTP/1.x status, 0 if none was seen */
-  __u16 padding;
   __u32 previous_backend_id; /* which backend failed it before; 0 for a first attempt */
-  struct next_hop client_hop; /* way back to the client, from bpf_fib_lookup */
-  __u32 client_hop_generation; /* control.route_generation when it was looked up */
+  __u8 moves;            /* how often its SYN was moved to another backend */
+  __u8 syn_repeats;      /* SYNs beyond the first; saturating */
+  __u8 closed_by;        /* enum closed_by */
+  __u8 padding;
   /* Socket sensor: [0] the connecting end, [1] the accepting end. */
   struct socket_view sockets[2];
 };
@@ -265,7 +235,7 @@ struct client_key {
   __u32 service_id;
 };
 
-/* The evidence by which a retry is told: the client's last failure, and its SYN still unanswered. */
+/* The evidence by which a retry is told: the client's last failure. */
 struct client {
   __u64 failure_ns;          /* 0: none */
   __u64 failed_syn_ns;       /* names the failed connection, with failed_port_be */
@@ -275,17 +245,37 @@ struct client {
   __be16 failed_port_be;
   __u8 failure;              /* enum failure_kind */
   __u8 failed_attempt;       /* attempt number of what failed */
-  __u64 pending_syn_ns;      /* SYN without an answer; 0: none */
-  __be16 pending_port_be;
-  __u16 padding[3];
+};
+
+/* A client's last SYN while it is unanswered: when the client comes again, that one has failed. */
+struct pending {
+  __u32 tag;                /* hash of client and service; 0: none. The flow itself has the key */
+  __be16 client_port_be;
+  __be16 service_port_be;
+  __u64 syn_ns;
+};
+
+/* When a client last failed, by hash of client and service: most SYNs need not look further. */
+struct client_filter {
+  __u8 epochs[CLIENT_EPOCHS]; /* CLOCK_MONOTONIC >> CLIENT_EPOCH_SHIFT, not 0; 0: never */
+};
+
+/* One later fragment's way: which backend its first fragment went to, or came from. */
+struct fragment_key {
+  struct address source;
+  struct address destination;
+  __u32 id;       /* IPv4: 16 bits */
+  __u32 protocol;
 };
 
 /* --- statistics --------------------------------------------------------------------------- */
 
 /* Counters of one backend on one CPU: sum them over the CPUs. Written by X, the socket_ ones by S. */
 struct backend_stats {
-  __u64 connections;       /* new connections placed here */
+  __u64 connections;       /* new connections placed here, or moved here before an answer */
   __u64 retry_connections; /* of these: retries of a failed request */
+  __u64 failovers;         /* unanswered SYNs that were moved off it */
+  __u64 masked;            /* refusals of it that were held back: their SYNs were moved off it */
   __u64 established;       /* SYN-ACKs */
   __u64 requests;
   __u64 answers;
@@ -334,12 +324,51 @@ struct service_stats {
   __u64 off_ring;       /* connections that two choices took off their slot */
   __u64 neutral;        /* connections placed by the neutral ring, the agent being silent */
   __u64 failures[FAILURE_KINDS]; /* by enum failure_kind */
+  __u64 shed;           /* new connections refused: beyond a limit in flight */
+  __u64 shed_retries;   /* retries refused: beyond the budget or their part of a limit */
 };
 
 /* One cache line each, so that two CPUs serving two backends do not share one. */
 struct inflight {
-  __s64 requests; /* unanswered SYNs and requests now; added and subtracted atomically by X */
-  __u64 padding[7];
+  __s64 requests;    /* unanswered SYNs and requests now; added and subtracted atomically by X */
+  __u64 limit;       /* at most so many, or new connections are refused; 0: no limit. Written by A */
+  __u64 retry_limit; /* the same for retries, which are refused first; 0: no limit. Written by A */
+  __u64 padding[5];
+};
+
+/* A token bucket for the retries of one service (SRE's retry budget). One token is one retry; held
+ * in 2^-16 tokens. Rate and burst are written by A, the rest by X under the lock. */
+struct budget {
+  struct bpf_spin_lock lock;
+  __u32 rate_q16;    /* tokens a second */
+  __u64 burst_q16;   /* the most that can be saved up */
+  __u64 tokens_q16;  /* as of filled_ns */
+  __u64 filled_ns;
+  __u64 admitted;    /* retries let through since the start */
+  __u64 refused;
+};
+
+/* What the tap is to copy. Written by A before it is switched on. */
+struct tap_wish {
+  struct address client;
+  __u32 client_prefix_bits; /* 0: any client; of IPv4 96 more than its own */
+  __u32 sample;             /* one of so many packets; 0 or 1: all */
+};
+
+/* What comes before a packet's bytes in `taps`. */
+struct tap_header {
+  __u64 time_ns;
+  __u32 sequence;     /* the same for a packet as it came and as it left; by CPU */
+  __u32 packet_bytes; /* its whole length; what follows may be less */
+  __u32 backend_id;   /* 0: none */
+  __u32 notes;        /* bit v - FIRST_NOTE is set for each note */
+  __u32 ifindex;      /* where it came in; of a packet as it left: where it leaves */
+  __u16 service_id;   /* 0: none */
+  __u8 verdict;       /* enum verdict; of a packet as it came: VERDICTS */
+  __u8 leaving;       /* 0: as it came, 1: as it left */
+  __u8 action;        /* enum xdp_action, of a packet as it left */
+  __u8 wanted;        /* 1; the balancer's own */
+  __u8 padding[6];
 };
 
 /* --- events ------------------------------------------------------------------------------- */
@@ -369,21 +398,34 @@ struct event {
 
 PETREL_ASSERT_SIZE(struct address, 16);
 PETREL_ASSERT_SIZE(struct service_key, 20);
+PETREL_ASSERT_SIZE(struct port_range, 8);
+PETREL_ASSERT_SIZE(struct vip, 132);
+PETREL_ASSERT_SIZE(struct address_filter, 16384);
 PETREL_ASSERT_SIZE(struct service, 24);
+PETREL_ASSERT_SIZE(struct endpoint, 64);
 PETREL_ASSERT_SIZE(struct next_hop, 16);
-PETREL_ASSERT_SIZE(struct backend, 60);
+PETREL_ASSERT_SIZE(struct backend, 64);
 PETREL_ASSERT_SIZE(struct backend_key, 20);
-PETREL_ASSERT_SIZE(struct weight, 40);
+PETREL_ASSERT_SIZE(struct route_key, 20);
+PETREL_ASSERT_SIZE(struct route, 20);
+PETREL_ASSERT_SIZE(struct weight, 48);
 PETREL_ASSERT_SIZE(struct control, 24);
-PETREL_ASSERT_SIZE(struct connection_key, 20);
+PETREL_ASSERT_SIZE(struct connection_key, 24);
 PETREL_ASSERT_SIZE(struct socket_view, 32);
+PETREL_ASSERT_SIZE(struct half_open, 128);
 PETREL_ASSERT_SIZE(struct connection, 184);
 PETREL_ASSERT_SIZE(struct client_key, 20);
-PETREL_ASSERT_SIZE(struct client, 48);
-PETREL_ASSERT_SIZE(struct backend_stats, 5152);
-PETREL_ASSERT_SIZE(struct service_stats, 104);
+PETREL_ASSERT_SIZE(struct client, 32);
+PETREL_ASSERT_SIZE(struct pending, 16);
+PETREL_ASSERT_SIZE(struct client_filter, CLIENT_EPOCHS);
+PETREL_ASSERT_SIZE(struct fragment_key, 40);
+PETREL_ASSERT_SIZE(struct backend_stats, 5168);
+PETREL_ASSERT_SIZE(struct service_stats, 120);
 PETREL_ASSERT_SIZE(struct inflight, 64);
-PETREL_ASSERT_SIZE(struct event, 88);
+PETREL_ASSERT_SIZE(struct budget, 48);
+PETREL_ASSERT_SIZE(struct tap_wish, 24);
+PETREL_ASSERT_SIZE(struct tap_header, 40);
+PETREL_ASSERT_SIZE(struct event, 96);
 
 #ifdef __cplusplus
 }  // namespace petrel::bpf

@@ -9,7 +9,7 @@
 #ifndef PETREL_BPF_WIRE_BPF_H
 #define PETREL_BPF_WIRE_BPF_H
 
-#include "bpf/label.bpf.h"
+#include "bpf/half_open.bpf.h"
 #include "bpf/packet.bpf.h"
 
 #define HTTP_STATUS_LINE_BYTES 12 /* "HTTP/1.1 200" */
@@ -60,7 +60,7 @@ static __noinline int begin_request(const struct connection_key *key,
   /* The first request was labelled at its SYN; one on a kept connection is labelled here. */
   if (connection->requests > 0) {
     struct attempt attempt;
-    label_request(key, false, now_ns, &attempt);
+    label_request(key, now_ns, &attempt);
     connection->attempt = attempt.number;
     connection->previous_failure = attempt.previous_failure;
     connection->previous_backend_id = attempt.previous_backend_id;
@@ -70,7 +70,8 @@ static __noinline int begin_request(const struct connection_key *key,
   connection->response_ns = 0;
   connection->failure = FAILURE_NONE;
   stats->requests++;
-  begin_wait(connection, stats, CONNECTION_WAITING, now_ns);
+  struct wait wait = wait_of(connection, key->service_id);
+  begin_wait(&wait, stats, now_ns);
   return 0;
 }
 
@@ -82,16 +83,22 @@ static __noinline int end_request(const struct connection_key *key, struct conne
 
   connection->response_ns = now_ns;
   connection->status = status;
-  end_wait(connection, stats, CONNECTION_WAITING, connection->request_ns, now_ns);
+  struct wait wait = wait_of(connection, key->service_id);
+  if (!end_wait(&wait, stats, connection->request_ns, now_ns)) return 0;
   stats->answers++;
   count_status(stats, status);
   add_to_histogram(stats->response_histogram, waited_ns);
   if (failure != FAILURE_NONE) {
+    struct failed failed = {.syn_ns = connection->syn_ns,
+                            .backend_id = connection->backend_id,
+                            .request = connection->requests,
+                            .attempt = connection->attempt,
+                            .failure = failure};
     connection->failure = failure;
     count_failure(stats, key->service_id, failure);
-    record_failure(key, connection, failure, now_ns);
+    record_failure(key, &failed, now_ns);
   }
-  struct event *event = begin_event(EVENT_ANSWER, key, connection, now_ns);
+  struct event *event = begin_connection_event(EVENT_ANSWER, key, connection, now_ns);
   if (!event) return 0;
   event->waited_ns = waited_ns;
   event->failure = failure;
@@ -99,49 +106,40 @@ static __noinline int end_request(const struct connection_key *key, struct conne
   return 0;
 }
 
-static __noinline int end_handshake(const struct connection_key *key,
-                                    struct connection *connection, struct backend_stats *stats,
-                                    __u32 backend_seq) {
-  __u64 now_ns = bpf_ktime_get_ns();
-
-  connection->state = CONNECTION_ESTABLISHED;
-  connection->synack_ns = now_ns;
-  connection->backend_end_seq = backend_seq + 1;
-  end_wait(connection, stats, CONNECTION_WAITING_SYN, connection->syn_ns, now_ns);
-  stats->established++;
-  add_to_histogram(stats->connect_histogram, now_ns - connection->syn_ns);
-  clear_pending(key);
-  return 0;
-}
-
-/* A segment from the client that is no SYN. */
+/* A packet from the client that is no SYN. `one_way`: the answers do not pass here (dsr), so nothing
+ * waits for them. */
 static __always_inline void sense_client_segment(const struct packet *packet,
                                                  const struct connection_key *key,
-                                                 struct connection *connection) {
+                                                 struct connection *connection, bool one_way) {
   struct backend_stats *stats = stats_of_backend(connection->backend_id);
 
   if (!stats) return;
   stats->packets_in++;
+  if (!packet->is_tcp) {
+    stats->bytes_in += packet->payload_bytes;
+    connection->bytes_in += packet->payload_bytes;
+    return;
+  }
   if (packet->payload_bytes) {
     stats->bytes_in += packet->payload_bytes;
     connection->bytes_in += packet->payload_bytes;
     if (new_payload(packet, &connection->client_end_seq, &connection->client_repeats,
                     &stats->client_repeats) &&
-        connection->state == CONNECTION_ESTABLISHED && !(connection->flags & CONNECTION_WAITING))
+        connection->state == CONNECTION_ESTABLISHED &&
+        !(connection->flags & CONNECTION_WAITING) && !one_way)
       begin_request(key, connection, stats);
   }
   if (!packet->tcp->fin && !packet->tcp->rst) return;
   if (packet->tcp->rst) stats->client_resets++;
   if (connection->state == CONNECTION_CLOSED) return;
-  bool unanswered = connection->flags & (CONNECTION_WAITING | CONNECTION_WAITING_SYN);
-  if (packet->tcp->fin) connection->flags |= CONNECTION_CLIENT_FIN;
+  bool unanswered = connection->flags & CONNECTION_WAITING;
+  if (packet->tcp->fin) __sync_fetch_and_or(&connection->flags, CONNECTION_CLIENT_FIN);
   end_connection(key, connection, packet->tcp->rst ? CLOSED_BY_CLIENT_RST : CLOSED_BY_CLIENT_FIN,
                  unanswered ? FAILURE_ABANDONED : FAILURE_NONE, bpf_ktime_get_ns());
 }
 
 /* How a backend's FIN or RST looks to the client whose request it may have left unanswered. */
 static __always_inline __u8 failure_of_close(const struct connection *connection, bool reset) {
-  if (connection->flags & CONNECTION_WAITING_SYN) return reset ? FAILURE_REFUSED : FAILURE_NONE;
   if (connection->flags & CONNECTION_WAITING) return reset ? FAILURE_RESET : FAILURE_EMPTY;
   /* A connection reset before its request came through has failed its client all the same. */
   return reset && connection->requests == 0 ? FAILURE_RESET : FAILURE_NONE;
@@ -155,11 +153,12 @@ static __always_inline void sense_backend_segment(const struct packet *packet,
 
   if (!stats) return;
   stats->packets_out++;
-  if (packet->tcp->syn && packet->tcp->ack) {
-    if (connection->flags & CONNECTION_WAITING_SYN)
-      end_handshake(key, connection, stats, bpf_ntohl(packet->tcp->seq));
+  if (!packet->is_tcp) {
+    stats->bytes_out += packet->payload_bytes;
+    connection->bytes_out += packet->payload_bytes;
     return;
   }
+  if (packet->tcp->syn) return; /* the SYN-ACK again: its first was seen in half_open */
   if (packet->payload_bytes) {
     stats->bytes_out += packet->payload_bytes;
     connection->bytes_out += packet->payload_bytes;
@@ -174,7 +173,7 @@ static __always_inline void sense_backend_segment(const struct packet *packet,
   }
   if (!packet->tcp->fin && !packet->tcp->rst) return;
   if (connection->state == CONNECTION_CLOSED) return;
-  if (packet->tcp->fin) connection->flags |= CONNECTION_BACKEND_FIN;
+  if (packet->tcp->fin) __sync_fetch_and_or(&connection->flags, CONNECTION_BACKEND_FIN);
   end_connection(key, connection, packet->tcp->rst ? CLOSED_BY_BACKEND_RST : CLOSED_BY_BACKEND_FIN,
                  failure_of_close(connection, packet->tcp->rst), bpf_ktime_get_ns());
 }

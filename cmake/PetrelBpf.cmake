@@ -31,7 +31,8 @@ function(petrel_bpf name)
   add_custom_command(
     OUTPUT ${object}
     COMMAND ${PETREL_CLANG} -target bpf -mcpu=v3 -O2 -g -D__TARGET_ARCH_x86 -Wall -Wextra -Werror
-            -Wno-unused-parameter -Wno-address-of-packed-member -I${PETREL_BPF_DIR} -I${PROJECT_SOURCE_DIR}
+            -Wno-unused-parameter -Wno-unused-function
+            -Wno-address-of-packed-member -I${PETREL_BPF_DIR} -I${PROJECT_SOURCE_DIR}
             -MD -MF ${object}.d -MT ${object} -c ${source} -o ${object}
     COMMAND ${PETREL_LLVM_STRIP} -g ${object}
     DEPENDS ${source} ${PETREL_BPF_DIR}/vmlinux.h

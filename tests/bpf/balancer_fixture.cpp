@@ -3,15 +3,19 @@
 
 #include <bpf/bpf.h>
 #include <sched.h>
+#include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <iterator>
 #include <numeric>
 #include <stdexcept>
 
 #include "balancer.skel.h"
+#include "bpf/hash.h"
 
 namespace petrel::test {
 namespace {
@@ -48,6 +52,29 @@ bpf::next_hop hop_to(std::uint32_t backend_id) {
   return {kHopIfindex + backend_id, {0x02, 0, 0, 1, 0, id}, {0x02, 0, 0, 2, 0, id}};
 }
 
+Packet sent_on(Segment segment, const Endpoint& from, const Endpoint& to,
+               const bpf::next_hop& hop) {
+  segment.from = from;
+  segment.to = to;
+  segment.ttl--;
+  std::ranges::copy(hop.source_mac, segment.source_mac.begin());
+  std::ranges::copy(hop.destination_mac, segment.destination_mac.begin());
+  return build(segment);
+}
+
+Packet reset_of(const Segment& segment) {
+  Segment reset{.from = segment.to, .to = segment.from, .flags = kRst, .seq = segment.ack,
+                .source_mac = segment.destination_mac, .destination_mac = segment.source_mac,
+                .window = 0, .tos = 0, .plain = true};
+  if (!(segment.flags & kAck)) {
+    reset.flags = kRstAck;
+    reset.seq = 0;
+    reset.ack = segment.seq + static_cast<std::uint32_t>(segment.payload.size()) +
+                (segment.flags & kSyn ? 1 : 0) + (segment.flags & kFin ? 1 : 0);
+  }
+  return build(reset);
+}
+
 VerdictGrowth growth(const VerdictCounts& before, const VerdictCounts& after) {
   VerdictGrowth grown;
   for (int i = 0; i < bpf::VERDICTS; ++i) {
@@ -62,6 +89,7 @@ Balancer::Balancer() = default;
 
 Balancer::~Balancer() {
   ring_buffer__free(event_ring_);
+  if (!half_open_.empty()) munmap(half_open_.data(), half_open_.size_bytes());
   balancer_bpf__destroy(skeleton_);
 }
 
@@ -74,13 +102,27 @@ int Balancer::load(const LoadOptions& options) {
   skeleton_->rodata->retry_window_ns = options.retry_window.count();
   skeleton_->rodata->handshake_timeout_ns = options.handshake_timeout.count();
   skeleton_->rodata->wire_sensor = options.wire_sensor;
+  skeleton_->rodata->failover_after_ns = options.failover_after.count();
+  skeleton_->rodata->tap_on = options.tap_on;
+  std::memcpy(&skeleton_->rodata->encap_source_v4, kEncapV4.data(), kEncapV4.size());
+  std::memcpy(skeleton_->rodata->encap_source_v6, kEncapV6.data(), kEncapV6.size());
   for (bpf_map* map : {skeleton_->maps.backends, skeleton_->maps.weights,
                        skeleton_->maps.backend_stats, skeleton_->maps.inflight}) {
     bpf_map__set_max_entries(map, kBackends);
   }
-  bpf_map__set_max_entries(skeleton_->maps.service_stats, kServices);
+  for (bpf_map* map : {skeleton_->maps.service_stats, skeleton_->maps.svc_inflight,
+                       skeleton_->maps.budgets}) {
+    bpf_map__set_max_entries(map, kServices);
+  }
+  bpf_map__set_max_entries(skeleton_->maps.verdicts, kServices * bpf::VERDICTS);
   bpf_map__set_max_entries(skeleton_->maps.ring, kServices * 2 * kSlots);
+  bpf_map__set_max_entries(skeleton_->maps.connections, options.max_connections);
   if (const int rc = balancer_bpf__load(skeleton_); rc != 0) return rc;
+  const std::size_t flows = bpf_map__max_entries(skeleton_->maps.half_open);
+  void* table = mmap(nullptr, flows * sizeof(bpf::half_open), PROT_READ | PROT_WRITE, MAP_SHARED,
+                     map_fd("half_open"), 0);
+  if (table == MAP_FAILED) return -errno;
+  half_open_ = {static_cast<bpf::half_open*>(table), flows};
   event_ring_ = ring_buffer__new(map_fd("events"), keep_event, &events_, nullptr);
   return event_ring_ == nullptr ? -errno : 0;
 }
@@ -182,9 +224,19 @@ void Balancer::clear_array(const char* map) {
 void Balancer::reset() {
   clear_hash<bpf::connection_key>("connections");
   clear_hash<bpf::client_key>("clients");
-  for (const char* map : {"backend_stats", "service_stats", "verdicts", "inflight"}) {
+  clear_hash<bpf::fragment_key>("fragments");
+  clear_hash<bpf::service_key>("services");
+  for (const std::uint32_t slot : std::exchange(endpoint_slots_, {})) {
+    update("endpoints", slot, bpf::endpoint{});
+  }
+  clear_hash<bpf::address>("vips");
+  clear_hash<bpf::backend_key>("backend_ids");
+  clear_hash<bpf::route_key>("routes");
+  for (const char* map : {"backend_stats", "service_stats", "verdicts", "inflight", "svc_inflight",
+                          "budgets", "pending", "client_filter", "address_filter", "backends"}) {
     clear_array(map);
   }
+  std::ranges::fill(half_open_, bpf::half_open{});
   events();
 }
 
@@ -206,8 +258,9 @@ void Balancer::write_defaults(const Hosts& hosts) {
     backend.state = bpf::BACKEND_UP;
     backend.hop = hop_to(id);
     update("backends", id, backend);
-    update("backend_ids", bpf::backend_key{at.address, be16(at.port), 0}, id);
+    name_backend(at, 6, id);
     set_weight(id, 100, 0);
+    add_vip(vip.address);
   }
   set_service(hosts, bpf::SERVICE_READY | bpf::SERVICE_ACT);
   for (const bool neutral : {false, true}) {
@@ -223,10 +276,84 @@ void Balancer::set_service(const Hosts& hosts, std::uint32_t flags) {
   for (const bool other : {false, true}) {
     const std::uint16_t id = other ? hosts.other_service : hosts.service;
     const Endpoint& vip = other ? hosts.other_vip : hosts.vip;
-    update("services", bpf::service_key{vip.address, be16(vip.port), 6, 0},
-           bpf::service{id, flags, ring_offset(id, false), ring_offset(id, true), kSlots, 0x5eed});
+    add_service({vip.address, be16(vip.port), 6, 0}, id, flags);
+  }
+  for (const std::uint32_t id : hosts.backend_ids()) {
+    auto backend = lookup<bpf::backend>("backends", id).value();
+    backend.service_flags = flags;
+    update("backends", id, backend);
   }
 }
+
+void Balancer::set_filter_bit(bool vip, const bpf::address& address) {
+  auto filter = lookup<bpf::address_filter>("address_filter", std::uint32_t{0}).value();
+  const std::uint32_t bit = bpf::hash_address(&address);
+  (vip ? filter.vips : filter.backends)[bit / 64] |= 1ULL << (bit % 64);
+  update("address_filter", std::uint32_t{0}, filter);
+}
+
+void Balancer::add_vip(const bpf::address& address, const bpf::vip& vip) {
+  set_filter_bit(true, address);
+  update("vips", address, vip);
+}
+
+void Balancer::name_backend(const Endpoint& at, std::uint8_t protocol, std::uint32_t id) {
+  set_filter_bit(false, at.address);
+  update("backend_ids", bpf::backend_key{at.address, be16(at.port), protocol, 0}, id);
+  if (at.port != 0) {
+    put_endpoint({at.address, be16(at.port), protocol, bpf::ENDPOINT_BACKEND, id, {}, {}});
+  }
+}
+
+bpf::backend Balancer::backend(std::uint32_t id) {
+  return lookup<bpf::backend>("backends", id).value();
+}
+
+void Balancer::set_backend(std::uint32_t id, const bpf::backend& backend) {
+  update("backends", id, backend);
+}
+
+void Balancer::add_service(const bpf::service_key& key, std::uint16_t id, std::uint32_t flags) {
+  const bpf::service service{id, flags, ring_offset(id, false), ring_offset(id, true), kSlots,
+                             0x5eed};
+  update("services", key, service);
+  put_endpoint({key.vip, key.port_be, key.protocol, bpf::ENDPOINT_SERVICE, 0, service, {}});
+}
+
+// As the agent does: who finds its slot taken by another is left to the hash maps.
+void Balancer::put_endpoint(const bpf::endpoint& endpoint) {
+  const std::uint32_t slot =
+      bpf::hash_endpoint(&endpoint.address, endpoint.port_be, endpoint.protocol);
+  const auto is = lookup<bpf::endpoint>("endpoints", slot).value();
+  const bool same = is.port_be == endpoint.port_be && is.protocol == endpoint.protocol &&
+                    std::memcmp(&is.address, &endpoint.address, sizeof(is.address)) == 0;
+  if (is.kind != bpf::ENDPOINT_FREE && !same) return;
+  update("endpoints", slot, endpoint);
+  endpoint_slots_.push_back(slot);
+}
+
+void Balancer::set_limits(std::uint32_t id, bool of_service, std::uint64_t limit,
+                          std::uint64_t retry_limit) {
+  const char* map = of_service ? "svc_inflight" : "inflight";
+  auto place = lookup<bpf::inflight>(map, id).value();
+  place.limit = limit;
+  place.retry_limit = retry_limit;
+  update(map, id, place);
+}
+
+void Balancer::set_budget(std::uint16_t service, const bpf::budget& budget) {
+  update("budgets", std::uint32_t{service}, budget);
+}
+
+bpf::budget Balancer::budget(std::uint16_t service) {
+  return lookup<bpf::budget>("budgets", std::uint32_t{service}).value();
+}
+
+void Balancer::set_route(const bpf::route_key& key, const bpf::route& route) {
+  update("routes", key, route);
+}
+
+void Balancer::set_tap(const bpf::tap_wish& wish) { update("tap_filter", std::uint32_t{0}, wish); }
 
 void Balancer::fill_ring(std::uint16_t service, const std::vector<std::uint32_t>& backend_ids) {
   for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
@@ -252,6 +379,14 @@ void Balancer::set_hop(std::uint32_t backend_id, const bpf::next_hop& hop) {
   update("backends", backend_id, backend);
 }
 
+void Balancer::join(const Hosts& hosts, std::uint32_t backend_id) {
+  auto backend = lookup<bpf::backend>("backends", backend_id).value();
+  backend.vip = hosts.vip.address;
+  backend.vip_port_be = be16(hosts.vip.port);
+  backend.service_id = hosts.service;
+  update("backends", backend_id, backend);
+}
+
 void Balancer::retire(std::uint32_t backend_id) { update("backends", backend_id, bpf::backend{}); }
 
 void Balancer::set_weight(std::uint32_t backend_id, std::uint32_t base_weight,
@@ -264,7 +399,9 @@ void Balancer::set_weight(std::uint32_t backend_id, std::uint32_t base_weight,
 }
 
 void Balancer::set_inflight(std::uint32_t backend_id, std::int64_t requests) {
-  update("inflight", backend_id, bpf::inflight{requests, {}});
+  auto place = lookup<bpf::inflight>("inflight", backend_id).value();
+  place.requests = requests;
+  update("inflight", backend_id, place);
 }
 
 void Balancer::set_control(const bpf::control& control) {
@@ -279,16 +416,23 @@ std::optional<bpf::connection> Balancer::connection(const bpf::connection_key& k
   return lookup<bpf::connection>("connections", key);
 }
 
-std::size_t Balancer::connections() {
+template <class K>
+std::size_t Balancer::count_keys(const char* map) {
   std::size_t count = 0;
-  bpf::connection_key key{};
+  K key{};
   const void* previous = nullptr;
-  while (bpf_map_get_next_key(map_fd("connections"), previous, &key) == 0) {
+  while (bpf_map_get_next_key(map_fd(map), previous, &key) == 0) {
     previous = &key;
     ++count;
   }
   return count;
 }
+
+std::size_t Balancer::connections() { return count_keys<bpf::connection_key>("connections"); }
+
+void Balancer::forget_connections() { clear_hash<bpf::connection_key>("connections"); }
+
+std::size_t Balancer::clients() { return count_keys<bpf::client_key>("clients"); }
 
 bpf::backend_stats Balancer::backend_stats(std::uint32_t backend_id) {
   // 64-bit counters first, then 32-bit ones: summed by words of their own size.
@@ -311,16 +455,44 @@ bpf::service_stats Balancer::service_stats(std::uint16_t service) {
   return stats;
 }
 
-VerdictCounts Balancer::verdicts() {
+VerdictCounts Balancer::verdicts_of(std::uint16_t service) {
   VerdictCounts counts{};
   for (std::uint32_t i = 0; i < counts.size(); ++i) {
-    counts[i] = lookup_per_cpu<std::uint64_t>("verdicts", i, sizeof(std::uint64_t))[0];
+    counts[i] = lookup_per_cpu<std::uint64_t>("verdicts", service * bpf::VERDICTS + i,
+                                              sizeof(std::uint64_t))[0];
   }
   return counts;
 }
 
+VerdictCounts Balancer::verdicts() {
+  VerdictCounts sums{};
+  for (std::uint16_t service = 0; service < kServices; ++service) {
+    const VerdictCounts counts = verdicts_of(service);
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += counts[i];
+  }
+  return sums;
+}
+
+std::vector<bpf::half_open> Balancer::half_open_flows() {
+  std::vector<bpf::half_open> flows;
+  std::ranges::copy_if(half_open_, std::back_inserter(flows),
+                       [](const bpf::half_open& flow) { return flow.key.service_id != 0; });
+  return flows;
+}
+
+std::optional<bpf::half_open> Balancer::half_open(const bpf::connection_key& key) {
+  for (const bpf::half_open& flow : half_open_) {
+    if (std::memcmp(&flow.key, &key, sizeof(key)) == 0) return flow;
+  }
+  return std::nullopt;
+}
+
 std::int64_t Balancer::inflight(std::uint32_t backend_id) {
   return lookup<bpf::inflight>("inflight", backend_id).value().requests;
+}
+
+std::int64_t Balancer::service_inflight(std::uint16_t service) {
+  return lookup<bpf::inflight>("svc_inflight", std::uint32_t{service}).value().requests;
 }
 
 std::int64_t Balancer::waiting(std::uint32_t backend_id) {

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,9 @@ struct LoadOptions {
   std::chrono::nanoseconds retry_window = 1h;
   std::chrono::nanoseconds handshake_timeout = 1h;
   bool wire_sensor = true;
+  std::chrono::nanoseconds failover_after = 1h;
+  bool tap_on = false;
+  std::uint32_t max_connections = 1024;
 
   auto operator<=>(const LoadOptions&) const = default;
 };
@@ -45,8 +49,16 @@ using VerdictCounts = std::array<std::uint64_t, bpf::VERDICTS>;
 constexpr std::uint32_t kOurIfindex = 1;   // lo: where BPF_PROG_TEST_RUN lets packets come from
 constexpr std::uint32_t kHopIfindex = 100;  // + backend id: where its cached next hop is
 constexpr std::uint32_t kSlots = 61;        // of each ring
+// dsr's outer sources: these 16 bits, or 64, and then the flow's own.
+constexpr std::array<std::uint8_t, 2> kEncapV4{172, 16};
+constexpr std::array<std::uint8_t, 8> kEncapV6{0x01, 0, 0, 0, 0, 0, 0xab, 0xcd};
 
 bpf::next_hop hop_to(std::uint32_t backend_id);
+// The segment as it leaves the balancer by that hop, readdressed.
+Packet sent_on(Segment segment, const Endpoint& from, const Endpoint& to,
+               const bpf::next_hop& hop);
+// The balancer's RST to whoever sent the segment (RFC 9293, 3.10.7.1).
+Packet reset_of(const Segment& segment);
 
 class Balancer {
  public:
@@ -69,18 +81,39 @@ class Balancer {
   void fill_neutral(std::uint16_t service, const std::vector<std::uint32_t>& backend_ids);
   void set_state(std::uint32_t backend_id, bpf::backend_state state);
   void set_hop(std::uint32_t backend_id, const bpf::next_hop& hop);
+  void join(const Hosts& hosts, std::uint32_t backend_id);  // it becomes one of hosts.service
   void retire(std::uint32_t backend_id);  // the entry becomes an unused one
   void set_weight(std::uint32_t backend_id, std::uint32_t base_weight, std::uint32_t risk_q16);
   void set_inflight(std::uint32_t backend_id, std::int64_t requests);
   void set_control(const bpf::control& control);
+  // What the defaults do not have: other services (their rings are those of service `id`), VIPs with
+  // ranges, backends of other protocols, limits, budgets, routes to clients.
+  void add_service(const bpf::service_key& key, std::uint16_t id, std::uint32_t flags);
+  void add_vip(const bpf::address& address, const bpf::vip& vip = {});
+  void name_backend(const Endpoint& at, std::uint8_t protocol, std::uint32_t id);
+  bpf::backend backend(std::uint32_t id);
+  void set_backend(std::uint32_t id, const bpf::backend& backend);
+  void set_limits(std::uint32_t id, bool of_service, std::uint64_t limit,
+                  std::uint64_t retry_limit);
+  void set_budget(std::uint16_t service, const bpf::budget& budget);
+  bpf::budget budget(std::uint16_t service);
+  void set_route(const bpf::route_key& key, const bpf::route& route);
+  void set_tap(const bpf::tap_wish& wish);  // with tap_on
+  int taps_fd() const { return map_fd("taps"); }
   void set_connection(const bpf::connection_key& key, const bpf::connection& connection);
 
   std::optional<bpf::connection> connection(const bpf::connection_key& key);
   std::size_t connections();  // how many there are
+  void forget_connections();
+  std::optional<bpf::half_open> half_open(const bpf::connection_key& key);
+  std::vector<bpf::half_open> half_open_flows();
+  std::size_t clients();  // how many failures are remembered
   bpf::backend_stats backend_stats(std::uint32_t backend_id);  // summed over the CPUs
   bpf::service_stats service_stats(std::uint16_t service);
-  VerdictCounts verdicts();
+  VerdictCounts verdicts();  // summed over all services
+  VerdictCounts verdicts_of(std::uint16_t service);  // 0: of no service
   std::int64_t inflight(std::uint32_t backend_id);
+  std::int64_t service_inflight(std::uint16_t service);
   std::int64_t waiting(std::uint32_t backend_id);      // sums of the waiting arrays
   std::int64_t waiting_syn(std::uint32_t backend_id);
   std::vector<bpf::event> events();  // those that came since the last call
@@ -92,6 +125,10 @@ class Balancer {
   std::optional<V> lookup(const char* map, const K& key);
   template <class Word>
   std::vector<Word> lookup_per_cpu(const char* map, std::uint32_t key, std::size_t bytes);
+  void put_endpoint(const bpf::endpoint& endpoint);
+  void set_filter_bit(bool vip, const bpf::address& address);
+  template <class K>
+  std::size_t count_keys(const char* map);
   template <class K>
   void clear_hash(const char* map);
   void clear_array(const char* map);
@@ -101,6 +138,8 @@ class Balancer {
   balancer_bpf* skeleton_ = nullptr;
   ring_buffer* event_ring_ = nullptr;
   std::vector<bpf::event> events_;
+  std::vector<std::uint32_t> endpoint_slots_;  // those that are not free
+  std::span<bpf::half_open> half_open_;  // the map itself: a flood's tests read it often
 };
 
 std::uint64_t monotonic_now_ns();

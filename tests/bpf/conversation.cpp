@@ -33,16 +33,26 @@ Conversation::Conversation(Balancer& lb, const Hosts& hosts, Endpoint client, En
     : lb_(lb), hosts_(hosts), client_(client), vip_(vip), service_(service),
       client_seq_(client.port * 1000U) {}
 
+Segment Conversation::next_of_client(std::uint8_t flags, const std::string& payload) const {
+  return {.from = client_, .to = vip_, .flags = flags, .seq = client_seq_, .ack = backend_seq_,
+          .payload = payload};
+}
+
+Segment Conversation::next_of_backend(std::uint8_t flags, const std::string& payload) const {
+  return {.from = hosts_.backend(backend_id()), .to = client_, .flags = flags,
+          .seq = backend_seq_, .ack = client_seq_, .payload = payload};
+}
+
 Outcome Conversation::from_client(std::uint8_t flags, const std::string& payload) {
-  last_client_ = Segment{.from = client_, .to = vip_, .flags = flags, .seq = client_seq_,
-                         .ack = backend_seq_, .payload = payload};
+  last_client_ = next_of_client(flags, payload);
   client_seq_ += sequence_space(last_client_);
-  return lb_.run(build(last_client_));
+  Outcome outcome = lb_.run(build(last_client_));
+  last_backend_id_ = is_tracked() ? entry().backend_id : last_backend_id_;
+  return outcome;
 }
 
 Outcome Conversation::from_backend(std::uint8_t flags, const std::string& payload) {
-  last_backend_ = Segment{.from = hosts_.backend(backend_id()), .to = client_, .flags = flags,
-                          .seq = backend_seq_, .ack = client_seq_, .payload = payload};
+  last_backend_ = next_of_backend(flags, payload);
   backend_seq_ += sequence_space(last_backend_);
   return lb_.run(build(last_backend_));
 }
@@ -95,9 +105,33 @@ Conversation& Conversation::backend_rst() {
 }
 
 bpf::connection_key Conversation::key() const {
-  return {client_.address, htons(client_.port), service_};
+  return {client_.address, htons(client_.port), htons(vip_.port), service_, 0};
 }
 
-bpf::connection Conversation::entry() const { return lb_.connection(key()).value(); }
+std::uint32_t Conversation::backend_id() const {
+  return is_tracked() ? entry().backend_id : last_backend_id_;
+}
+
+// A half-open flow looks as its connection will, once the client has answered; it is younger than
+// a connection of the same port.
+bpf::connection Conversation::entry() const {
+  const auto half_open = lb_.half_open(key());
+  if (!half_open) return lb_.connection(key()).value();
+  const bpf::half_open& flow = *half_open;
+  bpf::connection connection{};
+  connection.backend_id = flow.backend_id;
+  connection.flags = flow.flags;
+  connection.state = flow.state;
+  connection.attempt = flow.attempt;
+  connection.syn_repeats = flow.syn_repeats;
+  connection.syn_ns = flow.syn_ns;
+  connection.synack_ns = flow.synack_ns;
+  connection.syn_seq = flow.syn_seq;
+  connection.client_end_seq = flow.syn_seq + 1;
+  connection.backend_end_seq = flow.backend_seq + 1;
+  connection.previous_failure = flow.previous_failure;
+  connection.previous_backend_id = flow.previous_backend_id;
+  return connection;
+}
 
 }  // namespace petrel::test

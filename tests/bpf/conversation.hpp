@@ -21,6 +21,9 @@ class Conversation {
   Conversation(Balancer& lb, const Hosts& hosts, Endpoint client, Endpoint vip,
                std::uint16_t service);
 
+  // What comes next from either end, not sent yet.
+  Segment next_of_client(std::uint8_t flags, const std::string& payload = "") const;
+  Segment next_of_backend(std::uint8_t flags, const std::string& payload = "") const;
   Outcome from_client(std::uint8_t flags, const std::string& payload = "");
   Outcome from_backend(std::uint8_t flags, const std::string& payload = "");
   Outcome repeat_client() { return lb_.run(build(last_client_)); }
@@ -38,7 +41,10 @@ class Conversation {
 
   bpf::connection_key key() const;
   bpf::connection entry() const;  // throws std::bad_optional_access if there is none
-  std::uint32_t backend_id() const { return entry().backend_id; }
+  bool is_established() const { return lb_.connection(key()).has_value(); }
+  bool is_half_open() const { return lb_.half_open(key()).has_value(); }
+  bool is_tracked() const { return is_established() || is_half_open(); }
+  std::uint32_t backend_id() const;  // of a flow without an entry: the last that it had
 
  private:
   Balancer& lb_;
@@ -49,6 +55,7 @@ class Conversation {
   std::uint32_t client_seq_;
   // Starts in the upper half of the sequence space and wraps within a test: where signs go wrong.
   std::uint32_t backend_seq_ = 0xffffffd0;
+  std::uint32_t last_backend_id_ = 0;
   Segment last_client_;
   Segment last_backend_;
 };

@@ -51,7 +51,7 @@ TEST_F(NextHop, LeavesARewrittenPacketToTheKernelWhenNoHopIsKnown) {
     segment.to = hosts->backend(hosts->b1);
     EXPECT_EQ(out.packet, build(segment));
     EXPECT_EQ(growth(before, lb.verdicts()),
-              (VerdictGrowth{{bpf::VERDICT_FORWARDED, 1}, {bpf::VERDICT_KERNEL_ROUTED, 1}}));
+              (VerdictGrowth{{bpf::VERDICT_KERNEL_ROUTED, 1}, {bpf::VERDICT_MISS_SYN, 1}}));
     // The same on the way back.
     Segment reply{.from = hosts->backend(hosts->b1), .to = hosts->client, .flags = kSynAck};
     const Outcome back = lb.run(build(reply));
@@ -76,7 +76,9 @@ TEST_F(NextHop, AsksTheKernelsTablesWhenNoneIsCached) {
     segment.destination_mac = {0x02, 0, 0, 0, 0x0a, 0x02};
     EXPECT_EQ(out.packet, build(segment));
     EXPECT_EQ(growth(before, lb.verdicts()),
-              (VerdictGrowth{{bpf::VERDICT_FORWARDED, 1}, {bpf::VERDICT_FIB_LOOKUP, 1}}));
+              (VerdictGrowth{{bpf::VERDICT_FORWARDED, 1},
+                             {bpf::VERDICT_MISS_SYN, 1},
+                             {bpf::VERDICT_FIB_LOOKUP, 1}}));
   }
 }
 
@@ -91,11 +93,34 @@ TEST_F(NextHop, KeepsTheWayBackUntilRoutesChange) {
     conversation.syn();
     EXPECT_EQ(conversation.from_backend(kSynAck).action, XDP_REDIRECT);
     EXPECT_EQ(lookups(), before + 1);
-    EXPECT_EQ(conversation.from_backend(kAck, "more").action, XDP_REDIRECT);
-    EXPECT_EQ(lookups(), before + 1);
-    lb.set_control({monotonic_now_ns(), 3600'000'000'000, 2, 0});
+    conversation.from_client(kAck);  // a half-open flow remembers no way: from here it does
     EXPECT_EQ(conversation.from_backend(kAck, "more").action, XDP_REDIRECT);
     EXPECT_EQ(lookups(), before + 2);
+    EXPECT_EQ(conversation.from_backend(kAck, "more").action, XDP_REDIRECT);
+    EXPECT_EQ(lookups(), before + 2);
+    lb.set_control({monotonic_now_ns(), 3600'000'000'000, 2, 0});
+    EXPECT_EQ(conversation.from_backend(kAck, "more").action, XDP_REDIRECT);
+    EXPECT_EQ(lookups(), before + 3);
+  }
+}
+
+// `routes` is asked first, by longest prefix; an entry without a hop leaves it to the kernel.
+TEST_F(NextHop, DoesNotAskTheKernelWhatTheAgentHasWritten) {
+  if (!make_routes()) GTEST_SKIP() << "SKIPPED: needs ip (iproute2) and veth";
+  for (const Hosts* hosts : {&v4(), &v6()}) {
+    SCOPED_TRACE(hosts->family);
+    lb.set_route({96, hosts->client.address}, {hop_to(70), 1500});
+    lb.set_route({128, hosts->client.address}, {hop_to(71), 1500});
+    const auto before = lb.verdicts()[bpf::VERDICT_FIB_LOOKUP];
+    Conversation conversation(lb, *hosts, 40001);
+    conversation.syn();
+    const Outcome synack = conversation.from_backend(kSynAck);
+    EXPECT_EQ(synack.action, XDP_REDIRECT);
+    EXPECT_EQ(synack.packet[5], 71);
+    EXPECT_EQ(lb.verdicts()[bpf::VERDICT_FIB_LOOKUP], before);
+    lb.set_route({128, hosts->client.address}, {{}, 1500});
+    EXPECT_EQ(conversation.repeat_backend().action, XDP_REDIRECT);
+    EXPECT_EQ(lb.verdicts()[bpf::VERDICT_FIB_LOOKUP], before + 1);
   }
 }
 

@@ -28,7 +28,7 @@ Packet tcp_segment(const Segment& segment) {
   append_be32(tcp, segment.ack);
   tcp.push_back(static_cast<std::uint8_t>((kTcpBytes + segment.tcp_options.size()) / 4 << 4));
   tcp.push_back(segment.flags);
-  append_be16(tcp, 0xfaf0);  // window
+  append_be16(tcp, segment.window);
   append_be32(tcp, 0);       // checksum, urgent pointer
   append(tcp, segment.tcp_options.data(), segment.tcp_options.size());
   tcp.insert(tcp.end(), segment.payload.begin(), segment.payload.end());
@@ -47,14 +47,14 @@ Packet ip_header(const Segment& segment, std::size_t tcp_bytes) {
   if (is_v4(segment.from.address)) {
     const std::size_t header_bytes = kIpv4Bytes + segment.ip_options.size();
     ip.push_back(static_cast<std::uint8_t>(0x40 | header_bytes / 4));
-    ip.push_back(0x10);  // type of service: not zero, so that a lost byte shows
+    ip.push_back(segment.tos);
     append_be16(ip, header_bytes + tcp_bytes);
-    append_be32(ip, 0xbeef4000);  // identification, don't fragment
+    append_be32(ip, segment.plain ? 0x00004000 : 0xbeef4000);  // identification, don't fragment
     ip.push_back(segment.ttl);
     ip.push_back(kTcp);
     append_be16(ip, 0);
   } else {
-    append_be32(ip, 0x61234567);  // version, traffic class, flow label
+    append_be32(ip, 0x60000000U | segment.tos << 20U | (segment.plain ? 0 : 0x34567));
     append_be16(ip, tcp_bytes);
     ip.push_back(kTcp);
     ip.push_back(segment.ttl);

@@ -38,6 +38,9 @@ struct Segment {
   std::size_t trailer_bytes = 0;  // Ethernet padding after the IP datagram
   Mac source_mac = kSomeMac;
   Mac destination_mac = kOurMac;
+  std::uint16_t window = 0xfaf0;
+  std::uint8_t tos = 0x12;  // or traffic class: not zero, so that a lost byte shows
+  bool plain = false;       // as the balancer makes them: IPv4 identification, flow label are 0
 };
 
 Packet build(const Segment& segment);

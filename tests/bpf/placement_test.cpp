@@ -121,7 +121,9 @@ TEST_F(Placement, AsksTheNeutralRingWhenASlotNamesNoUsableBackend) {
     const auto before = lb.verdicts();
     EXPECT_EQ(place(++port), h.b2);
     EXPECT_EQ(growth(before, lb.verdicts()),
-              (VerdictGrowth{{bpf::VERDICT_FORWARDED, 1}, {bpf::VERDICT_BAD_SLOT, 1}}));
+              (VerdictGrowth{{bpf::VERDICT_FORWARDED, 1},
+                             {bpf::VERDICT_MISS_SYN, 1},
+                             {bpf::VERDICT_BAD_SLOT, 1}}));
   }
 }
 
@@ -180,6 +182,9 @@ TEST_F(Placement, AdoptsTheMiddleOfAnUnknownFlowByTheRing) {
     EXPECT_EQ(growth(before, lb.verdicts()),
               (VerdictGrowth{{bpf::VERDICT_FORWARDED, 1}, {bpf::VERDICT_ADOPTED, 1}}));
     EXPECT_EQ(conversation.backend_id(), hosts->b2);
+    EXPECT_TRUE(conversation.is_half_open());  // anybody can send an ACK: its backend must know it
+    conversation.from_backend(kAck, "known");
+    EXPECT_TRUE(conversation.is_established());
     EXPECT_EQ(conversation.entry().state, bpf::CONNECTION_ESTABLISHED);
     EXPECT_TRUE(conversation.entry().flags & bpf::CONNECTION_ADOPTED);
     // It began long ago: neither a new connection nor an attempt.
@@ -193,6 +198,7 @@ TEST_F(Placement, AdoptsTheMiddleOfAnUnknownFlowByTheRing) {
 TEST_F(Placement, SensesTheRequestsOfAnAdoptedFlow) {
   Conversation conversation(lb, h, 40001);
   conversation.from_client(kAck);
+  conversation.from_backend(kAck);
   conversation.request().answer().request().answer(404);
   const auto stats = lb.backend_stats(h.b1);
   EXPECT_EQ(stats.requests, 2U);
@@ -200,6 +206,37 @@ TEST_F(Placement, SensesTheRequestsOfAnAdoptedFlow) {
   EXPECT_EQ(stats.backend_repeats, 0U);
   EXPECT_EQ(lb.waiting(h.b1), 0);
   EXPECT_EQ(lb.inflight(h.b1), 0);
+}
+
+TEST_F(Placement, DoesNotSenseTheRequestByWhichAFlowIsAdopted) {
+  Conversation conversation(lb, h, 40001);
+  conversation.request().answer();
+  EXPECT_EQ(lb.backend_stats(h.b1).requests, 0U);
+  EXPECT_EQ(lb.backend_stats(h.b1).answers, 0U);
+  conversation.request().answer();
+  EXPECT_EQ(lb.backend_stats(h.b1).requests, 1U);
+  EXPECT_EQ(lb.backend_stats(h.b1).answers, 1U);
+  EXPECT_EQ(lb.inflight(h.b1), 0);
+}
+
+TEST_F(Placement, DoesNotAdoptForAReset) {
+  for (const Hosts* hosts : {&v4(), &v6()}) {
+    SCOPED_TRACE(hosts->family);
+    Conversation conversation(lb, *hosts, 40001);
+    EXPECT_EQ(conversation.from_client(kRst).action, XDP_REDIRECT);  // forwarded all the same
+    EXPECT_FALSE(conversation.is_tracked());
+  }
+}
+
+// What a scan's ACKs earn is no failure of a connection, and no client's retry follows.
+TEST_F(Placement, AnAdoptionThatItsBackendResetsIsNobodysFailure) {
+  Conversation conversation(lb, h, 40001);
+  conversation.from_client(kAck);
+  conversation.backend_rst();
+  EXPECT_FALSE(conversation.is_tracked());
+  EXPECT_EQ(lb.backend_stats(h.b1).resets, 0U);
+  EXPECT_EQ(lb.backend_stats(h.b1).refused, 0U);
+  EXPECT_EQ(lb.clients(), 0U);
 }
 
 }  // namespace

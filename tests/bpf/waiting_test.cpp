@@ -27,9 +27,7 @@ TEST_F(Waiting, ASynWaitsUntilItsEnd) {
       {"SYN-ACK", [](Conversation& c) { c.syn_ack(); }},
       {"SYN-ACK twice", [](Conversation& c) { c.syn_ack(); c.repeat_backend(); }},
       {"refused", [](Conversation& c) { c.backend_rst(); }},
-      {"backend's FIN", [](Conversation& c) { c.backend_fin(); }},
       {"client's RST", [](Conversation& c) { c.client_rst(); }},
-      {"client's FIN", [](Conversation& c) { c.client_fin(); }},
       {"SYN-ACK after the client's RST", [](Conversation& c) { c.client_rst().syn_ack(); }},
       {"SYN repeated", [](Conversation& c) { c.repeat_client(); c.syn_ack(); }},
       {"port used again", [](Conversation& c) { c.syn().syn_ack(); }},
@@ -43,7 +41,31 @@ TEST_F(Waiting, ASynWaitsUntilItsEnd) {
     EXPECT_TRUE(conversation.entry().flags & bpf::CONNECTION_WAITING_SYN);
     test.end(conversation);
     expect_waiting(0, 0);
-    EXPECT_FALSE(conversation.entry().flags & bpf::CONNECTION_WAITING_SYN);
+    EXPECT_FALSE(conversation.is_tracked() &&
+                 (conversation.entry().flags & bpf::CONNECTION_WAITING_SYN));
+  }
+}
+
+// RFC 9293, 3.10.7.3: in SYN-SENT none of these answers anything.
+TEST_F(Waiting, ASynGoesOnWaitingWhateverIsNoAnswerToIt) {
+  const std::vector<End> no_ends{
+      {"SYN repeated", [](Conversation& c) { c.repeat_client(); }},
+      {"client's ACK", [](Conversation& c) { c.from_client(kAck); }},
+      {"client's FIN", [](Conversation& c) { c.client_fin(); }},
+      {"backend's data", [](Conversation& c) { c.from_backend(kAck, "data"); }},
+      {"backend's FIN", [](Conversation& c) { c.backend_fin(); }},
+      {"backend's SYN", [](Conversation& c) { c.from_backend(kSyn); }},
+      {"backend's RST without an ACK", [](Conversation& c) { c.from_backend(kRst); }},
+  };
+  std::uint16_t port = 40000;
+  std::int64_t waiting = 0;
+  for (const End& test : no_ends) {
+    SCOPED_TRACE(test.description);
+    Conversation conversation(lb, h, ++port);
+    conversation.syn();
+    test.end(conversation);
+    expect_waiting(++waiting, 0);
+    EXPECT_TRUE(conversation.entry().flags & bpf::CONNECTION_WAITING_SYN);
   }
 }
 

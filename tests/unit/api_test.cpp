@@ -26,8 +26,11 @@ class ApiTest : public testing::Test {
   }
   ~ApiTest() override { std::filesystem::remove_all(directory_); }
 
-  void serve(ApiServer::Handler handler) {
-    auto opened = ApiServer::open(context_.get_executor(), path_, std::move(handler));
+  // Answered by a plain function.
+  void serve(std::function<ApiReply(const ApiRequest&)> answer) {
+    auto opened = ApiServer::open(
+        context_.get_executor(), path_,
+        [answer](ApiRequest request) -> asio::awaitable<ApiReply> { co_return answer(request); });
     ASSERT_TRUE(opened) << opened.error().message();
     server_ = std::move(*opened);
     asio::co_spawn(context_, server_->serve(), asio::detached);
@@ -65,6 +68,33 @@ TEST_F(ApiTest, GivesTheAgentsReasonForARefusal) {
   ASSERT_FALSE(body);
   EXPECT_EQ(body.error().message(), "no backend is called b9");
   EXPECT_EQ(body.error().kind(), ExitCode::kRuntime);
+}
+
+TEST_F(ApiTest, TellsAPostFromAGet) {
+  serve([](const ApiRequest& request) {
+    return ApiReply{200, "text/plain", request.is_post ? "post" : "get", {}};
+  });
+  EXPECT_EQ(*api_post(path_, "/v1/reload"), "post");
+  EXPECT_EQ(*api_get(path_, "/v1/reload"), "get");
+}
+
+TEST_F(ApiTest, ARefusalHasTheExitCodeThatTheAgentGivesIt) {
+  serve([](const ApiRequest&) {
+    return ApiReply{422, "application/json", R"({"error":"f:3: x","exit_code":3})", {}};
+  });
+  const auto posted = api_post(path_, "/v1/reload");
+  ASSERT_FALSE(posted);
+  EXPECT_EQ(posted.error().kind(), ExitCode::kInput);
+  const auto streamed = api_stream(
+      path_, "/v1/tap", [](std::string_view) {}, [] { return true; });
+  ASSERT_FALSE(streamed);
+  EXPECT_EQ(streamed.error().message(), "f:3: x");
+  EXPECT_EQ(streamed.error().kind(), ExitCode::kInput);
+}
+
+TEST(PercentEncode, IsUndoneByTheServer) {
+  const std::string text = "a b&c=%d/\xc3\xa9";
+  EXPECT_EQ(parse_target("/v1/x?y=" + percent_encode(text)).query.at("y"), text);
 }
 
 TEST_F(ApiTest, SaysWhenNoAgentIsThere) {

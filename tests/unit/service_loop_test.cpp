@@ -100,6 +100,67 @@ TEST_F(ServiceLoopTest, TakesOverTheRingAndWeightsOfAnEarlierAgent) {
   EXPECT_LT(second.find(12)->decision.factor, 0.01);
 }
 
+TEST_F(ServiceLoopTest, ADrainedBackendHasNoSlotAndComesBack) {
+  ServiceLoop loop(service_config(ServiceMode::kShadow), {});
+  tick(loop, 0);
+  loop.set_drain(*loop.find(12), 1'000'000);
+  loop.settle();
+  const auto holds = [&](const std::vector<std::uint32_t>& ring) {
+    return std::ranges::count(ring, 12u) > 0;
+  };
+  EXPECT_FALSE(holds(loop.neutral()));
+  EXPECT_FALSE(holds(loop.in_force()));
+  EXPECT_TRUE(tick(loop, 12).empty());
+  EXPECT_EQ(loop.find(12)->decision.reason, bpf::REASON_DRAINING);
+  EXPECT_FALSE(loop.find(12)->is_past_deadline(999'999));
+  EXPECT_TRUE(loop.find(12)->is_past_deadline(1'000'000));
+  loop.set_drain(*loop.find(12), 0);
+  loop.settle();
+  EXPECT_TRUE(holds(loop.in_force()));
+  EXPECT_EQ(loop.in_force(), ServiceLoop(service_config(ServiceMode::kShadow), {}).in_force());
+}
+
+TEST_F(ServiceLoopTest, AllBackendsMayDrain) {
+  ServiceLoop loop(service_config(ServiceMode::kAct), {});
+  for (BackendLoop& backend : loop.backends()) loop.set_drain(backend, 1);
+  loop.settle();
+  EXPECT_TRUE(tick(loop, 0).empty());
+}
+
+TEST_F(ServiceLoopTest, AReloadInheritsWhatIsKnownById) {
+  ServiceLoop earlier(service_config(ServiceMode::kAct), {});
+  for (int i = 0; i < 30; ++i) tick(earlier, 12);
+  const double factor = earlier.find(12)->decision.factor;
+  const double risk = earlier.find(12)->reading.risk;
+  const std::vector<std::uint32_t> ring = earlier.in_force();
+
+  ServiceConfig config = service_config(ServiceMode::kAct);
+  std::ranges::reverse(config.backends);
+  ServiceLoop later(config, {});
+  later.inherit(earlier);
+  later.settle();
+  EXPECT_EQ(later.in_force(), ring);
+  EXPECT_EQ(later.find(12)->decision.factor, factor);
+  EXPECT_EQ(later.find(12)->reading.risk, risk);
+  tick(later, 12);
+  EXPECT_LT(later.find(12)->decision.factor, 0.01);
+}
+
+TEST_F(ServiceLoopTest, ALeavingBackendKeepsItsFlowsOnly) {
+  ServiceConfig config = service_config(ServiceMode::kAct);
+  const BackendConfig gone = config.backends.back();
+  config.backends.pop_back();
+  ServiceLoop loop(config, {});
+  loop.add_leaving(gone);
+  loop.set_drain(*loop.find(14), 1);
+  loop.settle();
+  EXPECT_EQ(std::ranges::count(loop.in_force(), 14u), 0);
+  EXPECT_EQ(loop.config().backends.size(), 3u);
+  EXPECT_EQ(loop.config_in_use().backends.size(), 4u);
+  loop.forget(14);
+  EXPECT_EQ(loop.find(14), nullptr);
+}
+
 TEST_F(ServiceLoopTest, FindsBackendsOfItsOwnOnly) {
   ServiceLoop loop(service_config(ServiceMode::kAct), {});
   EXPECT_EQ(loop.find(10), nullptr);

@@ -2,20 +2,20 @@
 // The agent's life: start, the coroutines that run beside the tick, and the stop.
 #include "agent/agent.hpp"
 
-#include <bpf/bpf.h>
+#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/json.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <random>
 
 #include "agent/capture_stream.hpp"
 #include "agent/prober.hpp"
-#include "agent/report.hpp"
+#include "agent/serving_model.hpp"
 #include "base/clock.hpp"
 
 namespace petrel {
@@ -28,19 +28,19 @@ constexpr auto kAsTuple = asio::as_tuple(asio::use_awaitable);
 constexpr std::uint64_t kHandshakeExpiryNs =
     (std::uint64_t{WAITING_YOUNG_SLOTS} << WAITING_SLOT_SHIFT) - 500'000'000;
 
-// Scores everything alike, so that no weight moves.
-Result<Model> untrained_model() {
-  Model model;
-  model.name = "untrained";
-  model.version = 0;
-  model.bias = -12;
-  if (auto quantized = quantize(model); !quantized) return quantized.error();
-  return model;
-}
+// A half-open flow that waits for nothing has its client's silence only: a UDP client that asked
+// once, a spoofed SYN that was answered.
+constexpr std::uint64_t kHalfOpenIdleNs = 60'000'000'000;
 
 // A backend in whose risk or weight anything is amiss is probed.
 bool is_suspicious(const BackendLoop& backend) {
+  if (backend.drains()) return false;
   return backend.decision.factor < 0.5 || backend.reading.risk > 0.3;
+}
+
+// By TCP connect, to the one port that it serves.
+bool can_be_probed(const ServiceLoop& service, const BackendLoop& backend) {
+  return service.config().protocol == IPPROTO_TCP && backend.config.port != 0;
 }
 
 }  // namespace
@@ -49,10 +49,10 @@ Agent::Agent(asio::io_context& context, Config config, AgentOptions options, Mod
              DataPath path)
     : context_(context),
       config_(std::move(config)),
-      options_(options),
+      options_(std::move(options)),
       model_(std::move(model)),
       path_(std::move(path)),
-      signals_(context, SIGTERM, SIGINT),
+      signals_(context, SIGTERM, SIGINT, SIGHUP),
       tick_timer_(context),
       probe_timer_(context),
       sweep_timer_(context),
@@ -65,83 +65,60 @@ Agent::~Agent() {
 
 Result<std::unique_ptr<Agent>> Agent::start(asio::io_context& context, Config config,
                                             AgentOptions options) {
-  auto model = options.untrained ? untrained_model() : load_model(config.agent.model);
+  auto model = model_for(config, options);
   if (!model) return model.error();
-  for (const ServiceConfig& service : config.services) {
-    if (!options.untrained || service.mode != ServiceMode::kAct) continue;
-    return Error(ExitCode::kUsage, "service " + service.name +
-                                       ": mode act needs a model: use --mode neutral without one");
-  }
 
   // The API's lock comes first: two agents must not both touch the pins.
   auto self = std::make_shared<Agent*>(nullptr);
-  auto api = ApiServer::open(context.get_executor(), config.agent.socket,
-                             [self](const ApiRequest& request) { return (*self)->answer(request); });
+  auto api =
+      ApiServer::open(context.get_executor(), config.agent.socket, [self](ApiRequest request) {
+        return (*self)->answer(std::move(request));
+      });
   if (!api) return api.error();
-  auto path = DataPath::load(config, map_sizes(config));
+  auto pinned = read_pinned_state(config.agent.pin_path);
+  if (!pinned) return pinned.error();
+  auto layout = plan_layout(std::move(config), *pinned);
+  if (!layout) return layout.error();
+  auto path = DataPath::load(layout->config, layout->sizes);
   if (!path) return path.error();
   const bool adopted = path->adopted();
 
-  std::unique_ptr<Agent> agent(
-      new Agent(context, std::move(config), options, std::move(*model), std::move(*path)));
+  std::unique_ptr<Agent> agent(new Agent(context, layout->config, std::move(options),
+                                         std::move(*model), std::move(*path)));
   *self = agent.get();
   agent->api_ = std::move(*api);
-  if (auto ready = agent->prepare(); !ready) {
+  if (auto ready = agent->prepare(*layout, *pinned); !ready) {
     if (!adopted) agent->path_.remove();
     return ready.error();
   }
   return agent;
 }
 
-Result<void> Agent::prepare() {
-  const MapSizes sizes = map_sizes(config_);
-  auto tables = Tables::open(path_, config_);
-  if (!tables) return tables.error();
-  tables_.emplace(std::move(*tables));
+// What an earlier agent left is taken over first, as it is, and changed then: its program must not
+// read what the new maps hold.
+Result<void> Agent::prepare(const Layout& layout, const PinnedState& pinned) {
   auto hops = NextHops::open();
   if (!hops) return hops.error();
   hops_.emplace(std::move(*hops));
-  backend_reader_.emplace(backend_stats_reader(path_.map_fd("backend_stats"), sizes.backends));
-  service_reader_.emplace(service_stats_reader(path_.map_fd("service_stats"), sizes.services));
-  verdict_reader_.emplace(verdict_reader(path_.map_fd("verdicts")));
-  auto events = EventReader::open(path_.map_fd("events"),
-                                  [this](const bpf::event& event) { on_event(event); });
-  if (!events) return events.error();
-  events_.emplace(std::move(*events));
-
-  for (const ServiceConfig& service : config_.services) {
-    services_.emplace_back(service, config_.control);
+  adopted_ = path_.adopted();
+  if (adopted_) {
+    if (auto attached = path_.attach_xdp(config_.agent); !attached) return attached;
+    spdlog::info("took over the maps of an earlier agent under {}", config_.agent.pin_path);
   }
-  if (path_.adopted()) {
-    if (auto adopted = adopt_state(); !adopted) return adopted.error();
+  for (const std::string& line : path_.warnings()) spdlog::warn("{}", line);
+  if (auto opened = open_maps(layout.sizes); !opened) return opened;
+  build_services(layout, pinned);
+  if (auto written = write_tables(); !written) return written;
+  if (!adopted_) {
+    if (auto attached = path_.attach_xdp(config_.agent); !attached) return attached;
   }
-  tables_->beat(monotonic_ns());
-  for (ServiceLoop& service : services_) write_decisions(service, {});
-  resolve_hops(true);
-  for (ServiceLoop& service : services_) {
-    const auto written =
-        tables_->write_service(service.config(), service.neutral(), service.in_force());
-    if (!written) return written.error();
-  }
-  if (failure_) return *failure_;
-  return path_.attach(config_.agent);
-}
-
-Result<void> Agent::adopt_state() {
-  if (auto forgotten = tables_->forget_others(config_); !forgotten) return forgotten.error();
-  auto weights = tables_->read_weights(map_sizes(config_).backends);
-  if (!weights) return weights.error();
-  for (ServiceLoop& service : services_) {
-    service.adopt(tables_->read_ring(service.config()), *weights);
-  }
-  spdlog::info("took over the maps of an earlier agent under {}", config_.agent.pin_path);
+  if (config_.agent.socket_sensor) path_.attach_sensor(config_.agent);
   return {};
 }
 
 void Agent::write_backend(const ServiceLoop& service, const BackendLoop& backend) {
-  const auto state = backend.quarantined ? bpf::BACKEND_QUARANTINED : bpf::BACKEND_UP;
-  const auto written =
-      tables_->write_backend(service.config(), backend.config, state, backend.hop);
+  const auto written = tables_->write_backend(service.config(), backend.config, backend.state,
+                                              backend.hop, backend.mtu_bytes);
   if (!written) failure_ = written.error();
 }
 
@@ -152,38 +129,20 @@ void Agent::resolve_hops(bool force_write) {
   }
   for (ServiceLoop& service : services_) {
     for (BackendLoop& backend : service.backends()) {
-      const bpf::next_hop hop = hops_->resolve(backend.config.address).value_or(bpf::next_hop{});
-      const bool same = std::memcmp(&hop, &backend.hop, sizeof(hop)) == 0;
+      const ResolvedHop found =
+          hops_->resolve(backend.config.address).value_or(ResolvedHop{bpf::next_hop{}, 0});
+      const bool same = std::memcmp(&found.hop, &backend.hop, sizeof(found.hop)) == 0 &&
+                        found.mtu_bytes == backend.mtu_bytes;
       if (same && !force_write) continue;
-      backend.hop = hop;
+      backend.hop = found.hop;
+      backend.mtu_bytes = found.mtu_bytes;
       write_backend(service, backend);
     }
   }
-  tables_->bump_route_generation();
-}
-
-ApiReply Agent::answer(const ApiRequest& request) {
-  const auto reply = [](unsigned status, const boost::json::value& value) {
-    return ApiReply{status, "application/json", boost::json::serialize(value), nullptr};
-  };
-  const auto error = [&](unsigned status, const std::string& text) {
-    return reply(status, boost::json::object{{"error", text}});
-  };
-  if (request.path == "/v1/status") return reply(200, status_json(*this));
-  if (request.path == "/v1/capture") return open_capture(request);
-  if (request.path != "/v1/explain") return error(404, "no such path: " + request.path);
-
-  const auto named = request.query.find("backend");
-  if (named == request.query.end()) return error(400, "explain: expected ?backend=NAME");
-  const auto in_service = request.query.find("service");
-  for (const ServiceLoop& service : services_) {
-    if (in_service != request.query.end() && in_service->second != service.config().name) continue;
-    for (const BackendLoop& backend : service.backends()) {
-      if (backend.config.name != named->second) continue;
-      return reply(200, explain_json(*this, service, backend));
-    }
+  if (auto synced = routes_->sync(); !synced) {
+    spdlog::warn("{}: some ways to clients are asked of the kernel", synced.error().message());
   }
-  return error(404, "no backend is called " + named->second);
+  tables_->bump_route_generation();
 }
 
 // --- running ------------------------------------------------------------------------------------
@@ -203,17 +162,15 @@ void Agent::spawn(asio::awaitable<void> coroutine, const char* what) {
 Result<void> Agent::run() {
   facts_.started_ns = monotonic_ns();
   route_events_.assign(hops_->changed_fd());
-  signals_.async_wait([this](const boost::system::error_code& error, int signal) {
-    if (error) return;
-    spdlog::info("{}: stopping", strsignal(signal));
-    stop();
-  });
+  await_signal();
   spawn(tick_loop(), "tick");
   spawn(follow_routes(), "routes");
   spawn(probe_loop(), "probes");
   spawn(sweep_loop(), "sweep");
   spawn(api_->serve(), "API");
   context_.run();
+  loader_.join();
+  path_.stop_tap();
   if (options_.keep) {
     spdlog::info("data path left running: pins under {}", config_.agent.pin_path);
   } else {
@@ -221,6 +178,19 @@ Result<void> Agent::run() {
   }
   if (failure_) return *failure_;
   return {};
+}
+
+void Agent::await_signal() {
+  signals_.async_wait([this](const boost::system::error_code& error, int signal) {
+    if (error) return;
+    if (signal == SIGHUP) {
+      spawn(reload_on_signal(), "reload");
+      await_signal();
+      return;
+    }
+    spdlog::info("{}: stopping", strsignal(signal));
+    stop();
+  });
 }
 
 void Agent::stop() {
@@ -233,16 +203,17 @@ void Agent::stop() {
   sweep_timer_.cancel();
   route_events_.cancel(ignored);
   for (const auto& capture : captures_) capture->stream->finish();
+  end_tap();
   api_->stop();
   // What is left are API connections that wait for their peers: they have had their answers.
   asio::post(context_, [this] { context_.stop(); });
 }
 
 asio::awaitable<void> Agent::tick_loop() {
-  const std::chrono::nanoseconds period = config_.agent.tick;
   auto due = std::chrono::steady_clock::now();
   std::uint64_t last_ns = monotonic_ns();
   while (!stopping_) {
+    const std::chrono::nanoseconds period = config_.agent.tick;
     due += period;
     tick_timer_.expires_at(due);
     auto [error] = co_await tick_timer_.async_wait(kAsTuple);
@@ -282,13 +253,17 @@ asio::awaitable<void> Agent::probe_loop() {
     if (error) co_return;
     for (ServiceLoop& service : services_) {
       for (BackendLoop& backend : service.backends()) {
-        if (!is_suspicious(backend)) {
+        if (!is_suspicious(backend) || !can_be_probed(service, backend)) {
           backend.probe = ProbeResult::kUnknown;
           continue;
         }
+        // By their ids: a reload may come before the answer.
         asio::co_spawn(context_, probe_backend(backend.config.address, backend.config.port),
-                       [&backend](const std::exception_ptr& failure, ProbeResult result) {
-                         backend.probe = failure ? ProbeResult::kUnknown : result;
+                       [this, service_id = service.config().id, backend_id = backend.config.id](
+                           const std::exception_ptr& failure, ProbeResult result) {
+                         ServiceLoop* asked = find_service(service_id);
+                         BackendLoop* of = asked == nullptr ? nullptr : asked->find(backend_id);
+                         if (of != nullptr) of->probe = failure ? ProbeResult::kUnknown : result;
                        });
       }
     }
@@ -301,25 +276,30 @@ asio::awaitable<void> Agent::sweep_loop() {
     auto [error] = co_await sweep_timer_.async_wait(kAsTuple);
     if (error) co_return;
     const std::uint64_t now_ns = monotonic_ns();
-    const auto swept = for_each_connection(
-        path_.map_fd("connections"),
-        [&](const bpf::connection_key& key, const bpf::connection& connection) {
-          if ((connection.flags & bpf::CONNECTION_WAITING_SYN) == 0) return;
-          if (now_ns - connection.syn_ns > kHandshakeExpiryNs) expire(key, connection);
-        });
-    if (!swept) failure_ = swept.error().within("sweep");
+    tables_->sweep_half_open([&](const bpf::half_open& flow) {
+      if (is_gone(flow, now_ns)) return true;
+      const bool waits = (flow.flags & bpf::CONNECTION_WAITING_SYN) != 0;
+      if (now_ns - flow.sent_ns <= (waits ? kHandshakeExpiryNs : kHalfOpenIdleNs)) return false;
+      if (waits) expire(flow);
+      return true;
+    });
+    count_connections(now_ns);
   }
 }
 
+ServiceLoop* Agent::find_service(std::uint32_t service_id) {
+  const auto found = std::ranges::find_if(
+      services_, [&](const ServiceLoop& service) { return service.config().id == service_id; });
+  return found == services_.end() ? nullptr : &*found;
+}
+
 // A client that gives up connecting sends nothing: only the clock ends such an entry.
-void Agent::expire(const bpf::connection_key& key, const bpf::connection& connection) {
-  if (bpf_map_delete_elem(path_.map_fd("connections"), &key) != 0) return;  // it has gone by itself
+void Agent::expire(const bpf::half_open& flow) {
   ++facts_.expired_handshakes;
-  tables_->give_back_inflight(connection.backend_id);
-  const std::uint32_t service_index = key.service_id - 1u;
-  if (service_index >= services_.size()) return;
-  if (BackendLoop* backend = services_[service_index].find(connection.backend_id)) {
-    backend->waiting_syn.give_back(connection.syn_ns);
+  ServiceLoop* service = find_service(flow.key.service_id);
+  if (service == nullptr) return;
+  if (BackendLoop* backend = service->find(flow.backend_id)) {
+    backend->waiting_syn.give_back(flow.sent_ns);
   }
 }
 

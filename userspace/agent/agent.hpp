@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Agent: the loop. Each tick: read maps, features, score, risk, weights, ring.
 //
-// Everything runs on one io_context thread, so nothing needs a lock. Owns the data path from start()
-// to the end of run(); members are in order of dependency.
+// Everything runs on one io_context thread, so nothing needs a lock; programs are loaded on a thread of
+// their own, which touches nothing else. Owns the data path from start() to the end of run(); members
+// are in order of dependency. A start on the maps of an earlier agent and a reload are the same
+// thing: reload.cpp.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -10,8 +12,11 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,8 +26,11 @@
 #include "config/config.hpp"
 #include "features/feature_state.hpp"
 #include "maps/data_path.hpp"
+#include "maps/layout.hpp"
 #include "maps/next_hops.hpp"
+#include "maps/pinned_state.hpp"
 #include "maps/readers.hpp"
+#include "maps/route_cache.hpp"
 #include "maps/tables.hpp"
 #include "score/model.hpp"
 #include "telemetry/labeller.hpp"
@@ -32,6 +40,15 @@ namespace petrel {
 struct AgentOptions {
   bool keep = false;       // on a stop, leave the data path running for a restart
   bool untrained = false;  // score nothing: for the capture that a first model is trained on
+  std::string config_path = {};           // what a reload reads again
+  std::optional<ServiceMode> mode = {};   // of every service, over the configuration's
+};
+
+// What a reload did.
+struct ReloadReport {
+  std::vector<std::string> changes;
+  std::vector<std::string> warnings;  // what it could not change
+  bool programs_replaced = false;
 };
 
 // What status shows of the loop itself.
@@ -45,6 +62,7 @@ struct LoopFacts {
   std::uint64_t retries_seen = 0;     // RETRY events
   double retries_predicted = 0;       // summed probabilities of ended or answered requests
   std::uint64_t expired_handshakes = 0;  // swept: unanswered SYNs whose client never came again
+  std::uint64_t reloads = 0;             // that were put in force
 };
 
 class Agent {
@@ -64,21 +82,55 @@ class Agent {
   const LoopFacts& facts() const { return facts_; }
   const std::vector<ServiceLoop>& services() const { return services_; }
   const std::vector<bpf::service_stats>& service_stats() const { return service_stats_; }
-  const std::vector<std::uint64_t>& verdicts() const { return verdicts_; }
+  // Of one service, or of no service (0).
+  std::span<const std::uint64_t> verdicts(std::uint32_t service_id) const {
+    return std::span(verdicts_).subspan(std::size_t{service_id} * bpf::VERDICTS, bpf::VERDICTS);
+  }
   const std::vector<std::string>& degraded() const { return path_.degraded(); }
+  double first_attempts_per_s(std::uint32_t service_id) const;
   const Tables& tables() const { return *tables_; }
-  bool adopted() const { return path_.adopted(); }
+  bool adopted() const { return adopted_; }
+  bool tapping() const { return tap_ != nullptr; }
 
  private:
   struct Capture;
 
   Agent(boost::asio::io_context& context, Config config, AgentOptions options, Model model,
         DataPath path);
-  Result<void> prepare();
-  Result<void> adopt_state();
+  Result<void> prepare(const Layout& layout, const PinnedState& pinned);
   void resolve_hops(bool force_write);
-  ApiReply answer(const ApiRequest& request);
+
+  // reload.cpp
+  boost::asio::awaitable<Result<ReloadReport>> reload();
+  boost::asio::awaitable<Result<ReloadReport>> reload_once();
+  boost::asio::awaitable<void> reload_on_signal();
+  Result<Config> read_again(std::vector<std::string>& warnings) const;
+  Result<void> open_maps(const MapSizes& sizes);
+  void build_services(const Layout& layout, const PinnedState& pinned);
+  void add_leaving(const LeavingBackend& leaving, const std::vector<ServiceLoop>& earlier);
+  void set_drains(const Layout& layout, const PinnedState& pinned,
+                  const std::vector<ServiceLoop>& earlier);
+  Result<void> write_tables();
+  std::vector<ServiceConfig> services_in_use() const;
+
+  // drain.cpp
+  Result<void> drain(ServiceLoop& service, BackendLoop& backend, std::uint64_t drained_ns);
+  void count_connections(std::uint64_t now_ns);
+  void forget_gone(const std::map<std::uint32_t, std::uint64_t>& entries, std::uint64_t now_ns);
+  bool is_gone(const bpf::half_open& flow, std::uint64_t now_ns);
+
+  // requests.cpp
+  boost::asio::awaitable<ApiReply> answer(ApiRequest request);
+  boost::asio::awaitable<ApiReply> answer_reload();
+  ApiReply explain(const ApiRequest& request) const;
+  ApiReply answer_drain(const ApiRequest& request);
+  ApiReply answer_budget(const ApiRequest& request);
   ApiReply open_capture(const ApiRequest& request);
+
+  // tap_stream.cpp
+  boost::asio::awaitable<ApiReply> open_tap(ApiRequest request);
+  void check_tap();
+  void end_tap();
 
   boost::asio::awaitable<void> tick_loop();
   boost::asio::awaitable<void> follow_routes();
@@ -94,7 +146,11 @@ class Agent {
   void write_decisions(ServiceLoop& service, std::span<const RingChange> changes);
   void write_backend(const ServiceLoop& service, const BackendLoop& backend);
   void advance_features(std::uint64_t now_ns);
-  void expire(const bpf::connection_key& key, const bpf::connection& connection);
+  ServiceLoop* find_service(std::uint32_t service_id);
+  void expire(const bpf::half_open& flow);
+  void count_first_attempts(const ServiceLoop& service, std::chrono::nanoseconds elapsed);
+  Result<void> write_budget(const ServiceLoop& service);
+  void await_signal();
 
   boost::asio::io_context& context_;
   Config config_;
@@ -103,6 +159,7 @@ class Agent {
   DataPath path_;
   std::optional<Tables> tables_;
   std::optional<NextHops> hops_;
+  std::optional<RouteCache> routes_;
   std::vector<ServiceLoop> services_;
   FeatureState features_;
   std::optional<EventReader> events_;
@@ -110,11 +167,24 @@ class Agent {
   std::optional<PerCpuReader<bpf::service_stats>> service_reader_;
   std::optional<PerCpuReader<std::uint64_t>> verdict_reader_;
   std::vector<bpf::service_stats> service_stats_;
-  std::vector<std::uint64_t> verdicts_;
+  std::vector<std::uint64_t> verdicts_;  // by service id * VERDICTS + verdict
   std::vector<std::unique_ptr<Capture>> captures_;
   LoopFacts facts_;
+  // A service's first attempts a second, smoothed: what its retry budget is a part of.
+  struct FirstAttempts {
+    std::uint64_t count = 0;
+    double per_s = 0;
+    bool known = false;
+  };
+  std::map<std::uint32_t, FirstAttempts> first_attempts_;  // by service id
   std::optional<Error> failure_;
+  bool adopted_ = false;  // started on the maps of an earlier agent
   bool stopping_ = false;
+  bool replacing_ = false;  // programs are being loaded: no second reload, no tap meanwhile
+  std::shared_ptr<LineStream> tap_;  // whose other holder is the tap's reader
+  std::uint64_t next_count_ns_ = 0;  // of connections, while something drains
+
+  boost::asio::thread_pool loader_{1};
 
   boost::asio::signal_set signals_;
   boost::asio::steady_timer tick_timer_;

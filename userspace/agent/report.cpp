@@ -14,18 +14,21 @@ namespace petrel {
 namespace json = boost::json;
 namespace {
 
-constexpr std::array<std::string_view, 10> kReasons = {
-    "base",  "risk",   "floor",  "quarantine", "recovering",
-    "panic", "shared", "capped", "neutral",    "samples"};
+constexpr std::array<std::string_view, 11> kReasons = {
+    "base",   "risk",   "floor",   "quarantine", "recovering", "panic",
+    "shared", "capped", "neutral", "samples",    "draining"};
 constexpr std::array<std::string_view, bpf::FAILURE_KINDS> kFailures = {
     "none", "refused", "handshake_timeout", "reset", "abandoned", "empty", "overload",
     "server_error"};
 constexpr std::array<std::string_view, bpf::VERDICTS> kVerdicts = {
-    "forwarded",     "returned",      "not_ours",      "malformed",     "fragment",
-    "ttl_expired",   "no_backend",    "not_ready",     "fib_lookup",    "kernel_routed",
-    "no_connection", "late_backend",  "adopted",       "table_full",    "event_lost",
-    "neutral_ring",  "bad_slot"};
+#define PETREL_VERDICT_NAME(name, text, meaning) text,
+    PETREL_VERDICTS(PETREL_VERDICT_NAME)
+#undef PETREL_VERDICT_NAME
+};
 constexpr std::array<std::string_view, 4> kProbes = {"unknown", "answers", "refuses", "silent"};
+
+constexpr std::array<std::string_view, 5> kStates = {"unused", "up", "quarantined", "draining",
+                                                     "removed"};
 
 constexpr double kOne = 65536.0;  // Q16
 
@@ -60,6 +63,8 @@ json::object socket_json(const bpf::backend_stats& stats) {
 json::object wire_json(const bpf::backend_stats& stats) {
   return {{"connections", stats.connections},
           {"retry_connections", stats.retry_connections},
+          {"failovers", stats.failovers},
+          {"masked", stats.masked},
           {"established", stats.established},
           {"requests", stats.requests},
           {"answers", stats.answers},
@@ -87,11 +92,11 @@ json::object wire_json(const bpf::backend_stats& stats) {
 }
 
 double factor_in_force(const ServiceLoop& service, const BackendLoop& backend) {
-  return service.acts() ? backend.decision.factor : 1.0;
+  return service.acts() || backend.drains() ? backend.decision.factor : 1.0;
 }
 
 bpf::weight_reason reason_in_force(const ServiceLoop& service, const BackendLoop& backend) {
-  return service.acts() ? backend.decision.reason : bpf::REASON_NEUTRAL;
+  return service.acts() || backend.drains() ? backend.decision.reason : bpf::REASON_NEUTRAL;
 }
 
 json::object backend_json(const Agent& agent, const ServiceLoop& service,
@@ -106,6 +111,7 @@ json::object backend_json(const Agent& agent, const ServiceLoop& service,
           {"share", static_cast<double>(backend.slots) / slots},
           {"wanted_factor", backend.decision.factor},
           {"reason", reason_name(reason_in_force(service, backend))},
+          {"drain", backend.drains() ? json::value(drain_json(backend)) : json::value(nullptr)},
           {"rails", rail_names(backend.decision.rails)},
           {"risk", backend.reading.risk},
           {"samples", backend.reading.samples},
@@ -116,6 +122,12 @@ json::object backend_json(const Agent& agent, const ServiceLoop& service,
           {"next_hop_cached", backend.hop.ifindex != 0},
           {"wire", wire_json(backend.stats)},
           {"socket", socket_json(backend.stats)}};
+}
+
+json::object verdicts_json(std::span<const std::uint64_t> counts) {
+  json::object out;
+  for (std::size_t i = 0; i < counts.size(); ++i) out[verdict_name(i)] = counts[i];
+  return out;
 }
 
 json::object service_json(const Agent& agent, const ServiceLoop& service) {
@@ -131,6 +143,7 @@ json::object service_json(const Agent& agent, const ServiceLoop& service) {
           {"id", service.config().id},
           {"address", endpoint_text(service.config().address, service.config().port)},
           {"mode", to_string(service.config().mode)},
+          {"leaving", service.is_leaving()},
           {"panic", service.in_panic()},
           {"ring_slots", service.in_force().size()},
           {"moved_slots", service.moved_slots()},
@@ -140,6 +153,9 @@ json::object service_json(const Agent& agent, const ServiceLoop& service) {
           {"off_ring", stats.off_ring},
           {"neutral_placements", stats.neutral},
           {"failures", failures_json(stats)},
+          {"shed", stats.shed},
+          {"shed_retries", stats.shed_retries},
+          {"verdicts", verdicts_json(agent.verdicts(service.config().id))},
           {"backends", std::move(backends)}};
 }
 
@@ -155,7 +171,9 @@ json::object loop_json(const Agent& agent) {
           {"expired_handshakes", facts.expired_handshakes},
           {"retries_seen", facts.retries_seen},
           {"retries_predicted", facts.retries_predicted},
-          {"took_over", agent.adopted()}};
+          {"took_over", agent.adopted()},
+          {"reloads", facts.reloads},
+          {"tapping", agent.tapping()}};
 }
 
 }  // namespace
@@ -186,14 +204,53 @@ double histogram_quantile_ns(std::span<const std::uint32_t> buckets, double shar
   return std::exp2(HISTOGRAM_FIRST_OCTAVE + HISTOGRAM_OCTAVES);
 }
 
+json::object drain_json(const BackendLoop& backend) {
+  const std::uint64_t now_ns = monotonic_ns();
+  const double left_s =
+      backend.drained_ns > now_ns ? static_cast<double>(backend.drained_ns - now_ns) / 1e9 : 0.0;
+  return {{"state", kStates[backend.state]},
+          {"left_s", left_s},
+          {"connections", backend.connections},
+          {"leaving", backend.leaving}};
+}
+
+json::object budget_json(const Agent& agent, const ServiceLoop& service,
+                         const bpf::budget& budget) {
+  const BudgetConfig& settings = service.config().budget;
+  const double rate = budget.rate_q16 / kOne;
+  const double burst = static_cast<double>(budget.burst_q16) / kOne;
+  const std::uint64_t now_ns = monotonic_ns();
+  // The data path adds what time has earned when a retry comes.
+  const double idle_s =
+      now_ns > budget.filled_ns ? static_cast<double>(now_ns - budget.filled_ns) / 1e9 : 0.0;
+  const double tokens =
+      std::min(burst, static_cast<double>(budget.tokens_q16) / kOne + idle_s * rate);
+  return {{"service", service.config().name},
+          {"enabled", settings.enabled},
+          {"acts", service.acts()},
+          {"ratio", settings.ratio},
+          {"min_per_s", settings.min_per_s},
+          {"burst_s", settings.burst_s},
+          {"first_attempts_per_s", agent.first_attempts_per_s(service.config().id)},
+          {"rate_per_s", rate},
+          {"burst", burst},
+          {"tokens", tokens},
+          {"admitted", budget.admitted},
+          {"refused", budget.refused}};
+}
+
 json::value status_json(const Agent& agent) {
   json::array services;
   for (const ServiceLoop& service : agent.services()) {
     services.push_back(service_json(agent, service));
   }
   json::object verdicts;
-  for (std::size_t i = 0; i < agent.verdicts().size(); ++i) {
-    verdicts[verdict_name(i)] = agent.verdicts()[i];
+  for (std::size_t i = 0; i < bpf::VERDICTS; ++i) {
+    std::uint64_t sum = agent.verdicts(0)[i];
+    for (const ServiceLoop& service : agent.services()) {
+      sum += agent.verdicts(service.config().id)[i];
+    }
+    verdicts[verdict_name(i)] = sum;
   }
   json::array degraded;
   for (const std::string& line : agent.degraded()) degraded.push_back(json::string(line));
@@ -207,7 +264,8 @@ json::value status_json(const Agent& agent) {
           {"loop", loop_json(agent)},
           {"degraded", std::move(degraded)},
           {"services", std::move(services)},
-          {"verdicts", std::move(verdicts)}};
+          {"verdicts", std::move(verdicts)},
+          {"unserved", verdicts_json(agent.verdicts(0))}};
 }
 
 json::value explain_json(const Agent& agent, const ServiceLoop& service,

@@ -2,7 +2,8 @@
 // ServiceLoop: one service's part of the loop: scored observations in, weights and ring moves out.
 //
 // Holds for each backend what the loop remembers between ticks. Computes the same in every mode;
-// whether the result is published is the caller's to ask of acts(). No I/O.
+// whether the result is published is the caller's to ask of acts(). A backend that drains, by order or
+// because the configuration has it no longer, has no slots and no part in the law. No I/O.
 #pragma once
 
 #include <chrono>
@@ -29,11 +30,18 @@ struct BackendLoop {
   WaitingLedger waiting_syn;
   WaitingLedger waiting;
   ProbeResult probe = ProbeResult::kUnknown;
-  bool quarantined = false;        // as the data path was told
+  bpf::backend_state state = bpf::BACKEND_UNUSED;  // as the data path was told
+  std::uint64_t drained_ns = 0;    // when its flows are reset or moved; 0: it does not drain
+  bool leaving = false;            // the configuration has it no longer
+  std::uint64_t connections = 0;   // that have not ended; counted while it drains
   bpf::next_hop hop{};
+  std::uint32_t mtu_bytes = 0;     // of the way to it; 0: not known
   bpf::backend_stats stats{};      // sums as of the last tick
   std::uint32_t slots = 0;         // of the ring in force
   std::uint64_t changed_ns = 0;    // when its factor last changed
+
+  bool drains() const { return drained_ns != 0; }
+  bool is_past_deadline(std::uint64_t now_ns) const { return drains() && drained_ns <= now_ns; }
 };
 
 // One scored observation, or several alike.
@@ -48,8 +56,22 @@ class ServiceLoop {
  public:
   ServiceLoop(const ServiceConfig& config, const WeightSettings& settings);
 
+  // A service that the configuration has no longer: it keeps its flows only.
+  static ServiceLoop leaving(const ServiceConfig& config);
+
+  // A backend that the configuration has no longer.
+  void add_leaving(const BackendConfig& backend);
+  void forget(std::uint32_t backend_id);  // such a one, whose flows have ended
+
   // Takes over a ring and the factors in force from an earlier agent; before the first tick.
   void adopt(std::vector<std::uint32_t> in_force, std::span<const bpf::weight> weights_by_id);
+  // All that the loop of the same service knew before a reload, of backends with the same ids.
+  void inherit(ServiceLoop& earlier);
+
+  // Sets when a backend's flows are reset or moved; 0: it takes new ones again. Then settle().
+  void set_drain(BackendLoop& backend, std::uint64_t drained_ns) { backend.drained_ns = drained_ns; }
+  // Both rings follow who takes part, the one in force by the least moves.
+  void settle();
 
   void score(BackendLoop& backend, const Model& model, const Scored& scored);
 
@@ -58,7 +80,11 @@ class ServiceLoop {
 
   bool acts() const { return config_.mode == ServiceMode::kAct; }
   bool in_panic() const { return controller_.in_panic(); }
+  bool is_leaving() const { return leaving_; }
   const ServiceConfig& config() const { return config_; }
+  // With the backends that are leaving: who may still have flows.
+  ServiceConfig config_in_use() const;
+  BudgetConfig& budget() { return config_.budget; }
   std::vector<BackendLoop>& backends() { return backends_; }
   const std::vector<BackendLoop>& backends() const { return backends_; }
   BackendLoop* find(std::uint32_t backend_id);
@@ -77,6 +103,8 @@ class ServiceLoop {
   std::vector<std::uint32_t> neutral_;
   std::vector<std::uint32_t> in_force_;
   std::uint64_t moved_slots_ = 0;
+  WeightSettings settings_;
+  bool leaving_ = false;
 };
 
 }  // namespace petrel

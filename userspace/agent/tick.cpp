@@ -12,7 +12,16 @@
 namespace petrel {
 namespace {
 
+constexpr double kBudgetSmoothingS = 2.0;
 constexpr std::uint64_t kYoungestScoredNs = 8'000'000;  // the first waiting point of training
+
+bpf::backend_state state_of(const ServiceLoop& service, const BackendLoop& backend,
+                            std::uint64_t now_ns) {
+  if (backend.is_past_deadline(now_ns)) return bpf::BACKEND_REMOVED;
+  if (backend.drains()) return bpf::BACKEND_DRAINING;
+  const bool quarantined = service.acts() && backend.decision.factor == 0;
+  return quarantined ? bpf::BACKEND_QUARANTINED : bpf::BACKEND_UP;
+}
 
 }  // namespace
 
@@ -39,8 +48,12 @@ Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed)
     }
     const std::vector<RingChange> changes = service.end_tick(now_ns, elapsed);
     write_decisions(service, changes);
+    if (service.is_leaving()) continue;
+    count_first_attempts(service, elapsed);
+    if (auto written = write_budget(service); !written) return written.error();
   }
   advance_features(now_ns);
+  check_tap();
   return {};
 }
 
@@ -52,14 +65,13 @@ void Agent::on_event(const bpf::event& event) {
     const Observation observation = observe(event);
     const FeatureVector features = features_.compute(observation);
     const std::uint32_t probability = probability_q16(model_, features);
-    const std::uint32_t service_index = event.key.service_id - 1u;
-    if (service_index < services_.size()) {
-      ServiceLoop& service = services_[service_index];
-      if (BackendLoop* backend = service.find(event.backend_id)) {
-        service.score(*backend, model_, {&features, probability, 1, false});
+    if (ServiceLoop* service = find_service(event.key.service_id)) {
+      if (BackendLoop* backend = service->find(event.backend_id)) {
+        service->score(*backend, model_, {&features, probability, 1, false});
       }
     }
-    facts_.retries_predicted += probability / 65536.0;
+    // A SYN that was moved on fails nobody: no retry is to come.
+    if (event.type != bpf::EVENT_MOVED) facts_.retries_predicted += probability / 65536.0;
   }
   features_.on_event(event);
   for (const auto& capture : captures_) capture->labeller.on_event(event);
@@ -81,23 +93,52 @@ void Agent::score_waiting(ServiceLoop& service, BackendLoop& backend, Point poin
 }
 
 void Agent::write_decisions(ServiceLoop& service, std::span<const RingChange> changes) {
-  if (!changes.empty()) tables_->publish(service.config(), changes);
+  if (!changes.empty()) tables_->publish(service.config().id, changes);
+  const std::uint64_t now_ns = monotonic_ns();
   for (BackendLoop& backend : service.backends()) {
     bpf::weight weight{};
     backend.config.name.copy(weight.backend, sizeof(weight.backend) - 1);
-    weight.base_weight = backend.config.weight;
+    weight.base_weight = backend.leaving ? 0 : backend.config.weight;
+    weight.drained_ns = backend.drained_ns;
     weight.risk_q16 = backend.reading.risk_q16;
     weight.changed_ns = backend.changed_ns;
-    weight.factor_q16 = service.acts() ? backend.decision.factor_q16 : 65536;
-    weight.reason = service.acts() ? backend.decision.reason : bpf::REASON_NEUTRAL;
+    // Draining is an order, not a conclusion: it is in force in each mode.
+    const bool in_force = service.acts() || backend.drains();
+    weight.factor_q16 = in_force ? backend.decision.factor_q16 : 65536;
+    weight.reason = in_force ? backend.decision.reason : bpf::REASON_NEUTRAL;
     if (auto written = tables_->write_weight(backend.config.id, weight); !written) {
       failure_ = written.error();
     }
-    const bool quarantined = service.acts() && backend.decision.factor == 0;
-    if (quarantined == backend.quarantined) continue;
-    backend.quarantined = quarantined;
+    const bpf::backend_state state = state_of(service, backend, now_ns);
+    if (state == backend.state) continue;
+    backend.state = state;
     write_backend(service, backend);
   }
+}
+
+// First attempts a second, smoothed over about two seconds: the budget follows them.
+void Agent::count_first_attempts(const ServiceLoop& service, std::chrono::nanoseconds elapsed) {
+  const bpf::service_stats& stats = service_stats_[service.config().id];
+  FirstAttempts& seen = first_attempts_[service.config().id];
+  const double seconds = std::chrono::duration<double>(elapsed).count();
+  if (seconds <= 0) return;
+  const double per_s =
+      seen.known ? static_cast<double>(stats.first_attempts - seen.count) / seconds : 0.0;
+  seen.per_s += (per_s - seen.per_s) * std::min(1.0, seconds / kBudgetSmoothingS);
+  seen.count = stats.first_attempts;
+  seen.known = true;
+}
+
+Result<void> Agent::write_budget(const ServiceLoop& service) {
+  const BudgetConfig& budget = service.config().budget;
+  const double rate =
+      std::max(budget.min_per_s, budget.ratio * first_attempts_per_s(service.config().id));
+  return tables_->write_budget(service.config().id, rate, rate * budget.burst_s);
+}
+
+double Agent::first_attempts_per_s(std::uint32_t service_id) const {
+  const auto found = first_attempts_.find(service_id);
+  return found == first_attempts_.end() ? 0 : found->second.per_s;
 }
 
 void Agent::advance_features(std::uint64_t now_ns) {

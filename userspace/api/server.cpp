@@ -139,10 +139,13 @@ asio::awaitable<void> ApiServer::serve_connection(UnixSocket::socket socket) {
     auto [read_error, read_bytes] = co_await http::async_read(socket, buffer, request, kAsTuple);
     if (read_error) co_return;
     ApiReply reply;
-    if (request.method() == http::verb::get) {
-      reply = handler_(parse_target({request.target().data(), request.target().size()}));
+    const bool is_post = request.method() == http::verb::post;
+    if (is_post || request.method() == http::verb::get) {
+      ApiRequest asked = parse_target({request.target().data(), request.target().size()});
+      asked.is_post = is_post;
+      reply = co_await handler_(std::move(asked));
     } else {
-      reply = {405, "application/json", R"({"error":"only GET is served"})", nullptr};
+      reply = {405, "application/json", R"({"error":"only GET and POST are served"})", nullptr};
     }
     if (reply.stream) {
       co_await send_stream(socket, reply);

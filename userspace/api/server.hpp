@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // ApiServer: the agent's HTTP/1.1 API on a Unix socket (mode 0600: whoever may open it is root).
 //
-// Answers GET requests by a handler that runs on the agent's strand, so that it sees consistent
-// state; a handler may answer with a stream of lines, sent chunked until either side ends it.
+// Answers GET and POST requests by a coroutine that runs on the agent's strand, so that it sees
+// consistent state between its waits; it may answer with a stream of lines, sent chunked until either
+// side ends it. A POST changes something; its arguments are in the query, as a GET's.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -20,6 +21,7 @@
 namespace petrel {
 
 struct ApiRequest {
+  bool is_post = false;
   std::string path;                          // "/v1/status"
   std::map<std::string, std::string> query;  // decoded
 };
@@ -33,7 +35,7 @@ struct ApiReply {
 
 class ApiServer {
  public:
-  using Handler = std::function<ApiReply(const ApiRequest&)>;
+  using Handler = std::function<boost::asio::awaitable<ApiReply>(ApiRequest)>;
 
   // Takes the socket's lock first: kConflict if another agent holds it.
   static Result<std::unique_ptr<ApiServer>> open(const boost::asio::any_io_executor& executor,

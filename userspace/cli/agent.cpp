@@ -5,6 +5,7 @@
 #include <boost/asio/io_context.hpp>
 #include <iostream>
 #include <memory>
+#include <optional>
 
 #include "agent/agent.hpp"
 #include "cli/verbs.hpp"
@@ -20,23 +21,27 @@ struct AgentArguments {
   bool untrained = false;
 };
 
-void override_mode(Config& config, const std::string& mode) {
-  if (mode.empty()) return;
-  for (ServiceConfig& service : config.services) {
-    if (mode == "act") service.mode = ServiceMode::kAct;
-    if (mode == "shadow") service.mode = ServiceMode::kShadow;
-    if (mode == "neutral") service.mode = ServiceMode::kNeutral;
-  }
+std::optional<ServiceMode> mode_of(const std::string& name) {
+  if (name == "act") return ServiceMode::kAct;
+  if (name == "shadow") return ServiceMode::kShadow;
+  if (name == "neutral") return ServiceMode::kNeutral;
+  return std::nullopt;
 }
 
 int run_agent(const AgentArguments& arguments) {
   auto config = load_config(arguments.config_path);
   if (!config) return fail(config.error().error());
-  override_mode(*config, arguments.mode);
+  AgentOptions options{.keep = arguments.keep,
+                       .untrained = arguments.untrained,
+                       .config_path = arguments.config_path,
+                       .mode = mode_of(arguments.mode)};
+  if (options.mode) {
+    for (ServiceConfig& service : config->services) service.mode = *options.mode;
+  }
   spdlog::set_level(spdlog::level::from_str(config->agent.log_level));
 
   boost::asio::io_context context(1);
-  auto agent = Agent::start(context, *config, {.keep = arguments.keep, .untrained = arguments.untrained});
+  auto agent = Agent::start(context, *config, std::move(options));
   if (!agent) return fail(agent.error().within("start agent"));
   for (const std::string& line : (*agent)->degraded()) spdlog::warn("degraded: {}", line);
   spdlog::info("running: {} services, XDP on {} interfaces, API on {}", config->services.size(),

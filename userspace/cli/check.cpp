@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
-// petrel check: the configuration, in full, without touching anything.
+// petrel check: the configuration, in full, without touching anything; or the host (--system), or
+// what it would change of a running petrel (--diff).
 #include <boost/json.hpp>
 #include <iostream>
 #include <memory>
 
+#include "cli/check_diff.hpp"
+#include "cli/check_system.hpp"
 #include "cli/verbs.hpp"
 #include "score/model.hpp"
 
@@ -13,6 +16,8 @@ namespace {
 struct CheckArguments {
   std::string config_path = kDefaultConfig;
   bool as_json = false;
+  bool system = false;
+  bool diff = false;
 };
 
 boost::json::value problem_json(const ConfigProblem& problem) {
@@ -26,8 +31,8 @@ int print_json(const boost::json::array& problems, const std::string& model_erro
       {"schema", "petrel/check/v1"},
       {"good", good},
       {"problems", problems},
-      {"model_error", model_error.empty() ? boost::json::value(nullptr)
-                                          : boost::json::value(model_error)}};
+      {"model_error",
+       model_error.empty() ? boost::json::value(nullptr) : boost::json::value(model_error)}};
   std::cout << boost::json::serialize(out) << '\n';
   return static_cast<int>(good ? ExitCode::kGood : ExitCode::kInput);
 }
@@ -61,8 +66,22 @@ void add_check(CLI::App& app, Action& action) {
       app.add_subcommand("check", "Check a configuration and its model; attach nothing");
   command->add_option("-c,--config", arguments->config_path, "Configuration (TOML)")
       ->capture_default_str();
-  command->add_flag("--json", arguments->as_json, "Print petrel/check/v1");
-  command->callback([arguments, &action] { action = [arguments] { return run_check(*arguments); }; });
+  command->add_flag("--json", arguments->as_json,
+                    "Print petrel/check/v1, check-system/v1 or check-diff/v1");
+  command->add_flag("--system", arguments->system,
+                    "Check this host: kernel, BPF, interfaces, routes; each with what mends it");
+  command
+      ->add_flag("--diff", arguments->diff,
+                 "Compare it with the running maps: what would change, what share of new "
+                 "connections would move; exit code 4 if anything differs")
+      ->excludes("--system");
+  command->callback([arguments, &action] {
+    action = [arguments] {
+      if (arguments->system) return run_check_system(arguments->config_path, arguments->as_json);
+      if (arguments->diff) return run_check_diff(arguments->config_path, arguments->as_json);
+      return run_check(*arguments);
+    };
+  });
 }
 
 }  // namespace petrel::cli

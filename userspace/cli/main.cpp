@@ -43,6 +43,11 @@ int main(int argc, char** argv) {
   cli::add_explain(app, action);
   cli::add_capture(app, action);
   cli::add_train(app, action);
+  cli::add_tap(app, action);
+  cli::add_reload(app, action);
+  cli::add_drain(app, action);
+  cli::add_budget(app, action);
+  cli::add_where(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

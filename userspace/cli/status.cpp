@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "api/client.hpp"
+#include "cli/drops.hpp"
 #include "cli/verbs.hpp"
 
 namespace petrel::cli {
@@ -43,6 +44,10 @@ void print_service(const json::object& service) {
                number(backend.at("waiting")) + number(backend.at("waiting_syn")),
                number(wire.at("connections")), number(wire.at("answers")), failures,
                number(wire.at("connect_p50_us")), number(wire.at("response_p50_ms")));
+    if (backend.at("drain").is_null()) continue;
+    const json::object& drain = backend.at("drain").as_object();
+    fmt::print("  {:<15} {}: {} connections, {:.0f} s left\n", "", text(drain.at("state")),
+               number(drain.at("connections")), number(drain.at("left_s")));
   }
 }
 
@@ -90,13 +95,34 @@ int run_status(const AgentAddress& address, bool as_json) {
 }  // namespace
 
 void add_status(CLI::App& app, Action& action) {
-  auto address = std::make_shared<AgentAddress>();
-  auto as_json = std::make_shared<bool>(false);
+  struct StatusArguments {
+    AgentAddress address;
+    DropsOptions drops;
+    bool show_drops = false;
+  };
+  auto arguments = std::make_shared<StatusArguments>();
+  DropsOptions& drops = arguments->drops;
   CLI::App* command = app.add_subcommand("status", "Show services, backends, weights and risks");
-  address->add_options(*command);
-  command->add_flag("--json", *as_json, "Print petrel/status/v1");
-  command->callback([address, as_json, &action] {
-    action = [address, as_json] { return run_status(*address, *as_json); };
+  arguments->address.add_options(*command);
+  command->add_flag("--json", drops.as_json, "Print petrel/status/v1, or drops/v1");
+  CLI::Option* show =
+      command->add_flag("--drops", arguments->show_drops,
+                        "Show how packets left the balancer, by service, and what that means");
+  command->add_option("--service", drops.service, "With --drops: of this service only")
+      ->needs(show);
+  command->add_flag("--all", drops.all, "With --drops: what never happened too")->needs(show);
+  command
+      ->add_option("--interval", drops.interval_s,
+                   "With --drops: what happens in so many seconds from now")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->needs(show);
+  command->callback([arguments, &action] {
+    action = [arguments] {
+      if (!arguments->show_drops) return run_status(arguments->address, arguments->drops.as_json);
+      const auto socket = arguments->address.resolve();
+      if (!socket) return fail(socket.error());
+      return run_drops(*socket, arguments->drops);
+    };
   });
 }
 

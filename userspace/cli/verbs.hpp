@@ -20,6 +20,11 @@ void add_status(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
 void add_capture(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
+void add_tap(CLI::App& app, Action& action);
+void add_reload(CLI::App& app, Action& action);
+void add_drain(CLI::App& app, Action& action);
+void add_budget(CLI::App& app, Action& action);
+void add_where(CLI::App& app, Action& action);
 
 // Prints "petrel: <message>" on stderr; returns the error's exit code.
 int fail(const Error& error);

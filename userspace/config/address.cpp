@@ -10,10 +10,17 @@ namespace {
 
 namespace ip = boost::asio::ip;
 
+constexpr std::uint16_t kLastPort = 65535;
+
 ip::address_v6 as_v6(const bpf::address& address) {
   ip::address_v6::bytes_type bytes;
   std::copy(std::begin(address.bytes), std::end(address.bytes), bytes.begin());
   return ip::address_v6(bytes);
+}
+
+std::string host_text(const bpf::address& address) {
+  const std::string host = to_string(address);
+  return is_v4(address) ? host : "[" + host + "]";
 }
 
 }  // namespace
@@ -56,8 +63,14 @@ bool is_one_host(const bpf::address& address) {
 }
 
 std::string endpoint_text(const bpf::address& address, std::uint16_t port) {
-  const std::string host = to_string(address);
-  return (is_v4(address) ? host : "[" + host + "]") + ":" + std::to_string(port);
+  return host_text(address) + ":" + std::to_string(port);
+}
+
+std::string endpoint_text(const bpf::address& address, std::uint16_t first_port,
+                          std::uint16_t last_port) {
+  if (first_port == last_port) return endpoint_text(address, first_port);
+  if (first_port == 0 && last_port == kLastPort) return host_text(address) + ":all";
+  return endpoint_text(address, first_port) + "-" + std::to_string(last_port);
 }
 
 }  // namespace petrel

@@ -27,4 +27,8 @@ bool is_one_host(const bpf::address& address);
 // "10.0.0.1:80", "[fd00::1]:80".
 std::string endpoint_text(const bpf::address& address, std::uint16_t port);
 
+// A service's: "10.0.0.1:80", "10.0.0.1:8000-8099", "[fd00::1]:all" for ports 0 to 65535.
+std::string endpoint_text(const bpf::address& address, std::uint16_t first_port,
+                          std::uint16_t last_port);
+
 }  // namespace petrel

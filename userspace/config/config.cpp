@@ -56,6 +56,36 @@ std::string_view to_string(ServiceMode mode) {
   return "unknown";
 }
 
+std::string_view to_string(Forward forward) {
+  switch (forward) {
+    case Forward::kNat:
+      return "nat";
+    case Forward::kDsr:
+      return "dsr";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(Affinity affinity) {
+  switch (affinity) {
+    case Affinity::kFlow:
+      return "flow";
+    case Affinity::kClient:
+      return "client";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(RemovalPolicy policy) {
+  switch (policy) {
+    case RemovalPolicy::kReset:
+      return "reset";
+    case RemovalPolicy::kMove:
+      return "move";
+  }
+  return "unknown";
+}
+
 ConfigResult load_config(const std::string& path) {
   errno = 0;
   std::ifstream file(path, std::ios::binary);

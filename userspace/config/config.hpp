@@ -27,8 +27,35 @@ enum class ServiceMode : std::uint8_t {
   kNeutral,  // keeps the configured ones
 };
 
+// How packets reach a backend.
+enum class Forward : std::uint8_t {
+  kNat,  // destination rewritten; replies come back through us
+  kDsr,  // encapsulated; the backend answers the client itself
+};
+
+// What a service's choice of backend is a function of.
+enum class Affinity : std::uint8_t {
+  kFlow,    // client address and port, service port
+  kClient,  // client address: all of a client's flows go to one backend
+};
+
+// What becomes of the flows of a backend that has left the configuration, or has been drained for
+// as long as it may.
+enum class RemovalPolicy : std::uint8_t {
+  kReset,  // both ends get a RST
+  kMove,   // the ring names another backend
+};
+
 std::string_view to_string(XdpMode mode);
 std::string_view to_string(ServiceMode mode);
+std::string_view to_string(Forward forward);
+std::string_view to_string(Affinity affinity);
+std::string_view to_string(RemovalPolicy policy);
+
+constexpr bpf::address v4_address(std::uint8_t a, std::uint8_t b, std::uint8_t c = 0,
+                                  std::uint8_t d = 0) {
+  return {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d}}};
+}
 
 struct AgentConfig {
   std::string pin_path = "/sys/fs/bpf/petrel";
@@ -39,7 +66,12 @@ struct AgentConfig {
   std::chrono::milliseconds tick{100};
   ServiceMode mode = ServiceMode::kShadow;  // of services that name none
   std::uint32_t max_connections = 131072;
+  std::uint32_t max_half_open = 65536;  // a power of two, so that a hash's bits name a set
   std::uint32_t max_clients = 65536;
+  // Outer source of encapsulated packets: the first 16 bits of an IPv4 address, the first 64 of an
+  // IPv6 one; the rest spreads flows over the receiver's queues.
+  bpf::address encap_source_v4 = v4_address(172, 16);
+  bpf::address encap_source_v6{{{0x01, 0x00}}};  // 100::/64, discard-only (RFC 6666)
   std::chrono::milliseconds heartbeat_limit{10000};
   std::chrono::milliseconds retry_window{5000};
   std::chrono::milliseconds handshake_timeout{200};
@@ -49,24 +81,50 @@ struct AgentConfig {
 };
 
 struct BackendConfig {
-  std::uint32_t id = 0;  // from 1, in the file's order, over all services
+  std::uint32_t id = 0;  // from 1; in the file's order until assign_ids() gives it the one in force
   std::string name;      // at most 15 characters, unique in its service
   bpf::address address{};
-  std::uint16_t port = 0;  // host order
+  std::uint16_t port = 0;  // host order; dsr: the service's; 0 in a range: the port asked for
   std::uint32_t weight = 100;
-  std::string zone;  // "": none
+  std::string zone;                // "": none
+  std::uint64_t max_inflight = 0;  // unanswered requests; 0: no limit
+  bool drain = false;              // takes no new flows
+};
+
+// The retry budget of a service: retries a second beyond which further ones are refused.
+struct BudgetConfig {
+  bool enabled = true;
+  double ratio = 0.2;     // of first attempts
+  double min_per_s = 10;  // whatever the first attempts
+  double burst_s = 1;     // how many seconds of its rate can be saved up
+
+  bool operator==(const BudgetConfig&) const = default;
 };
 
 struct ServiceConfig {
-  std::uint32_t id = 0;  // from 1, in the file's order
+  std::uint32_t id = 0;  // as a backend's
   std::string name;
   bpf::address address{};
-  std::uint16_t port = 0;     // host order
-  std::uint8_t protocol = 6;  // IPPROTO_TCP
+  std::uint16_t port = 0;       // host order; the first of a range, 0 for all ports
+  std::uint16_t last_port = 0;  // the last one: `port` for a service of one port, 65535 for all
+  std::uint8_t protocol = 6;    // IPPROTO_TCP or IPPROTO_UDP
+  Forward forward = Forward::kNat;
+  Affinity affinity = Affinity::kFlow;
   ServiceMode mode = ServiceMode::kShadow;
   bool two_choices = true;
   bool steer_retries = true;
-  std::vector<BackendConfig> backends;  // at least one, all of the service's address family
+  // As configured: they have an effect for tcp with nat only.
+  bool failover = true;            // a repeated SYN without an answer goes to another backend
+  bool mask_refusals = true;       // so does a refused one
+  std::uint64_t max_inflight = 0;  // unanswered requests of the whole service; 0: no limit
+  BudgetConfig budget;
+  RemovalPolicy on_removal = RemovalPolicy::kReset;
+  std::chrono::milliseconds drain_deadline{60000};  // then on_removal; 0: at once
+  // At least one. nat: all of the service's address family; dsr: of either for an IPv4 service.
+  std::vector<BackendConfig> backends;
+
+  // More than one port: backends are addressed at the port asked for, and name none.
+  bool is_range() const { return last_port != port; }
 };
 
 struct Config {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iomanip>
 #include <numeric>
 #include <sstream>
 #include <tuple>
@@ -12,7 +13,7 @@ namespace {
 
 std::string shown(double number) {
   std::ostringstream text;
-  text << number;
+  text << std::setprecision(15) << number;  // 1000000, not 1e+06; 0.1, not its last binary digits
   return text.str();
 }
 
@@ -78,6 +79,18 @@ std::string TableReader::field(std::string_view key) const {
   return path_.empty() ? std::string(key) : path_ + "." + std::string(key);
 }
 
+// Fields are counted, headers are not: [[service.backend]], not [[service[0].backend]].
+std::string TableReader::header(std::string_view key) const {
+  std::string text;
+  bool counting = false;
+  for (const char character : field(key)) {
+    if (character == '[') counting = true;
+    if (!counting) text += character;
+    if (character == ']') counting = false;
+  }
+  return text;
+}
+
 const toml::node* TableReader::find(std::string_view key, Presence presence, std::string expected) {
   known_.emplace_back(key);
   const toml::node* node = table_.get(key);
@@ -141,7 +154,7 @@ bool TableReader::boolean(std::string_view key, bool& value) {
 }
 
 const toml::table* TableReader::table(std::string_view key, Presence presence) {
-  const std::string expected = "a table [" + field(key) + "]";
+  const std::string expected = "a table [" + header(key) + "]";
   const toml::node* node = find(key, presence, expected);
   if (node == nullptr) return nullptr;
   if (!node->is_table()) problems_.add_node(*node, field(key), expected);
@@ -149,9 +162,8 @@ const toml::table* TableReader::table(std::string_view key, Presence presence) {
 }
 
 std::vector<const toml::table*> TableReader::tables(std::string_view key) {
-  // Fields are counted, headers are not: [[service.backend]], not [[service[0].backend]].
-  const std::string header = path_.empty() ? "[[service]]" : "[[service.backend]]";
-  const std::string expected = "at least one table " + header;
+  const std::string headed = "[[" + header(key) + "]]";
+  const std::string expected = "at least one table " + headed;
   const toml::node* node = find(key, Presence::kRequired, expected);
   std::vector<const toml::table*> found;
   if (node == nullptr) return found;
@@ -163,7 +175,7 @@ std::vector<const toml::table*> TableReader::tables(std::string_view key) {
   for (const toml::node& element : *array) {
     if (!element.is_table()) {
       problems_.add_node(element, field(key) + "[" + std::to_string(found.size()) + "]",
-                         "a table " + header);
+                         "a table " + headed);
     }
     found.push_back(element.as_table());  // null keeps the counting right
   }

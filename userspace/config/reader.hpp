@@ -99,11 +99,14 @@ class TableReader {
   // Once all known keys were asked for: what is left is unknown.
   void report_unknown() const;
 
+  bool has(std::string_view key) const { return table_.contains(key); }
   std::string field(std::string_view key) const;
   const toml::table& source() const { return table_; }
   ProblemList& problems() const { return problems_; }
 
  private:
+  std::string header(std::string_view key) const;
+
   const toml::table& table_;
   std::string path_;
   ProblemList& problems_;

@@ -2,7 +2,10 @@
 #include "config/sections.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cctype>
+
+#include "config/address.hpp"
 
 namespace petrel {
 namespace {
@@ -34,6 +37,46 @@ constexpr TextRule kCgroupPath{"an absolute path, or \"\" to find it", [](std::s
                                }};
 constexpr TextRule kFileName{"the path of a file",
                              [](std::string_view path) { return !path.empty(); }};
+
+// The rest of an outer source is the flow's hash, so only what all of them share is looked at:
+// receivers drop packets from 0/8, 127/8, multicast and reserved addresses, and from ::/64.
+constexpr TextRule kOuterSourceV4{
+    "an IPv4 address that packets may come from; its first 16 bits are used",
+    [](std::string_view text) {
+      const Result<bpf::address> address = parse_address(text);
+      if (!address || !is_v4(*address)) return false;
+      const std::uint8_t first = address->bytes[12];
+      return first != 0 && first != 127 && first < 224;
+    }};
+constexpr TextRule kOuterSourceV6{
+    "an IPv6 address that packets may come from; its first 64 bits are used",
+    [](std::string_view text) {
+      const Result<bpf::address> address = parse_address(text);
+      return address && !is_v4(*address) && is_one_host(*address) &&
+             std::any_of(address->bytes, address->bytes + 8,
+                         [](std::uint8_t byte) { return byte != 0; });
+    }};
+
+void read_outer_source(TableReader& reader, std::string_view key, const TextRule& rule,
+                       bpf::address& source) {
+  std::string text;
+  if (reader.text(key, text, rule)) source = *parse_address(text);
+}
+
+// A power of two, so that a hash's low bits name a set of the table.
+void read_half_open(TableReader& reader, std::uint32_t& count) {
+  const std::int64_t least = 1024;
+  const std::int64_t most = 16777216;
+  std::uint32_t found = 0;
+  if (!reader.whole("max_half_open", least, most, found)) return;
+  if (std::has_single_bit(found)) {
+    count = found;
+  } else {
+    reader.problems().add_node(
+        *reader.source().get("max_half_open"), reader.field("max_half_open"),
+        "a power of two from " + std::to_string(least) + " to " + std::to_string(most));
+  }
+}
 
 void read_milliseconds(TableReader& reader, std::string_view key, std::int64_t least,
                        std::int64_t most, std::chrono::milliseconds& value) {
@@ -108,7 +151,10 @@ AgentConfig read_agent(TableReader reader) {
   read_milliseconds(reader, "tick_ms", 10, 1000, agent.tick);
   read_mode(reader, agent.mode);
   reader.whole("max_connections", 1024, 16777216, agent.max_connections);
+  read_half_open(reader, agent.max_half_open);
   reader.whole("max_clients", 1024, 16777216, agent.max_clients);
+  read_outer_source(reader, "encap_source_v4", kOuterSourceV4, agent.encap_source_v4);
+  read_outer_source(reader, "encap_source_v6", kOuterSourceV6, agent.encap_source_v6);
   read_milliseconds(reader, "heartbeat_limit_ms", 1000, 60000, agent.heartbeat_limit);
   read_milliseconds(reader, "retry_window_ms", 100, 60000, agent.retry_window);
   read_milliseconds(reader, "handshake_timeout_ms", 10, 10000, agent.handshake_timeout);

@@ -137,7 +137,8 @@ std::string_view point_name(Point point) {
 
 bool is_outcome(const bpf::event& event) {
   if (event.type == bpf::EVENT_ANSWER) return true;
-  return event.type == bpf::EVENT_END && event.failure != bpf::FAILURE_NONE &&
+  const bool ended = event.type == bpf::EVENT_END || event.type == bpf::EVENT_MOVED;
+  return ended && event.failure != bpf::FAILURE_NONE &&
          event.failure != bpf::FAILURE_OVERLOAD && event.failure != bpf::FAILURE_SERVER_ERROR;
 }
 

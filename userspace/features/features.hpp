@@ -42,8 +42,9 @@ struct Observation {
   uint64_t connect_ns = 0;  // SYN to SYN-ACK; 0 = none
 };
 
-// Whether the event decides a request: an answer, or an end that left it unanswered. Each request has
-// one such event; the end of a connection whose last request was answered says nothing new.
+// Whether the event says how a request, or a SYN that was moved on, went at its backend: an answer, or
+// an end that left it unanswered. Each request has one such event; the end of a connection whose last
+// request was answered says nothing new.
 bool is_outcome(const bpf::event& event);
 
 // What an ANSWER or END event tells of its request. Not for RETRY events.

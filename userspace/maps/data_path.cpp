@@ -4,70 +4,87 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fcntl.h>
-#include <linux/if_link.h>
-#include <net/if.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <random>
+#include <set>
 #include <sstream>
+#include <thread>
 
 #include "balancer.skel.h"
+#include "maps/attachment.hpp"
 #include "maps/bpf_error.hpp"
 #include "sensor.skel.h"
 
 namespace petrel {
 namespace fs = std::filesystem;
+
+void DestroyBalancer::operator()(balancer_bpf* skeleton) const { balancer_bpf__destroy(skeleton); }
+void DestroySensor::operator()(sensor_bpf* skeleton) const { sensor_bpf__destroy(skeleton); }
+void DestroyLink::operator()(bpf_link* link) const { bpf_link__destroy(link); }
+
 namespace {
 
-struct DestroyBalancer {
-  void operator()(balancer_bpf* skeleton) const { balancer_bpf__destroy(skeleton); }
+// Work space of one program: not shared, not pinned.
+constexpr std::array<std::string_view, 3> kPrivateMaps = {"new_connection", "scratch", "tap_state"};
+
+// What an LRU map needs beyond its entries: each CPU keeps up to this many free ones to itself.
+constexpr std::uint32_t kLruFreeOfCpu = 128;
+
+// A program that was replaced may still be running on another CPU, for some microseconds.
+constexpr std::chrono::milliseconds kLastPacket{2};
+
+// How large a map is to be, and what it is called where that is configured.
+struct Wanted {
+  std::string_view name;
+  std::uint32_t least = 0;    // an array is replaced by a larger one below this
+  std::uint32_t entries = 0;  // where there is none yet
+  const char* setting = nullptr;  // tables of flows: never replaced
 };
-struct DestroySensor {
-  void operator()(sensor_bpf* skeleton) const { sensor_bpf__destroy(skeleton); }
-};
 
-constexpr std::string_view kScratchMap = "new_connection";  // private to the program
-
-std::string links_path(const std::string& pin_path) { return pin_path + "/links"; }
-
-std::string xdp_pin(const std::string& pin_path, const std::string& interface) {
-  std::string name = interface;
-  for (char& c : name) {
-    if (c == '.') c = '_';  // bpffs refuses names with a dot
-  }
-  return links_path(pin_path) + "/xdp_" + name;
-}
-
-void size_maps(bpf_object* object, const Config& config, const MapSizes& sizes) {
-  const std::pair<const char*, std::uint32_t> entries[] = {
-      {"backends", sizes.backends},       {"weights", sizes.backends},
-      {"backend_stats", sizes.backends},  {"inflight", sizes.backends},
-      {"service_stats", sizes.services},  {"ring", sizes.ring},
-      {"clients", config.agent.max_clients}, {"connections", config.agent.max_connections},
-  };
-  for (const auto& [name, count] : entries) {
-    bpf_map__set_max_entries(bpf_object__find_map_by_name(object, name), count);
-  }
+std::array<Wanted, 13> wanted_maps(const AgentConfig& agent, const MapSizes& sizes) {
+  const std::uint32_t backends = with_headroom(sizes.backends);
+  const std::uint32_t services = with_headroom(sizes.services);
+  const std::uint32_t spare =
+      kLruFreeOfCpu * static_cast<std::uint32_t>(libbpf_num_possible_cpus());
+  return {{{"backends", sizes.backends, backends},
+           {"weights", sizes.backends, backends},
+           {"backend_stats", sizes.backends, backends},
+           {"inflight", sizes.backends, backends},
+           {"service_stats", sizes.services, services},
+           {"svc_inflight", sizes.services, services},
+           {"budgets", sizes.services, services},
+           {"verdicts", sizes.services * bpf::VERDICTS, services * bpf::VERDICTS},
+           // Rings change their length with the number of backends, and lie beside the old ones then.
+           {"ring", sizes.ring, with_headroom(2 * sizes.ring)},
+           {"clients", 0, agent.max_clients, "max_clients"},
+           {"half_open", 0, agent.max_half_open, "max_half_open"},
+           {"pending", 0, agent.max_half_open / 2, "max_half_open"},
+           {"connections", 0, agent.max_connections + spare, "max_connections"}}};
 }
 
 // Internal maps (.rodata, .bss) belong to one load of the program and are not pinned.
 bool is_shared(const bpf_map* map) {
   const std::string_view name = bpf_map__name(map);
-  return name.find('.') == std::string_view::npos && name != kScratchMap;
+  return name.find('.') == std::string_view::npos &&
+         std::ranges::find(kPrivateMaps, name) == kPrivateMaps.end();
 }
 
-Result<void> set_pin_paths(bpf_object* object, const std::string& pin_path) {
-  bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, object) {
-    if (!is_shared(map)) continue;
-    const std::string path = pin_path + "/" + bpf_map__name(map);
-    if (const int rc = bpf_map__set_pin_path(map, path.c_str()); rc != 0) {
-      return bpf_error(rc, "pin map at " + path);
-    }
+// Drawn once for a set of maps: who takes half_open over must find what is in it.
+std::uint32_t secret_of(const std::string& pin_path) {
+  const UniqueFd control(bpf_obj_get((pin_path + "/control").c_str()));
+  const std::uint32_t zero = 0;
+  bpf::control value{};
+  if (control && bpf_map_lookup_elem(control.get(), &zero, &value) == 0 && value.secret != 0) {
+    return value.secret;
   }
-  return {};
+  return std::random_device{}() | 1;
 }
 
 Result<void> make_pin_directories(const std::string& pin_path) {
@@ -81,22 +98,40 @@ Result<void> make_pin_directories(const std::string& pin_path) {
   return {};
 }
 
-Error load_error(int rc, const std::string& pin_path) {
-  // libbpf answers EINVAL when a pinned map of the same name has other parameters.
-  if (rc == -EINVAL && fs::exists(pin_path + "/connections")) {
-    return Error(ExitCode::kConflict,
-                 "load balancer: the maps pinned under " + pin_path +
-                     " have another layout or size than this configuration needs: remove them "
-                     "with `petrel detach` (established flows are then placed anew)");
+Error other_layout(const std::string& pin) {
+  return Error(ExitCode::kConflict,
+               "the map pinned at " + pin +
+                   " has another layout than this petrel's: remove it with `petrel detach` "
+                   "(established flows are then placed anew)");
+}
+
+bool same_layout(const bpf_map* map, const bpf_map_info& pinned) {
+  return pinned.type == bpf_map__type(map) && pinned.key_size == bpf_map__key_size(map) &&
+         pinned.value_size == bpf_map__value_size(map);
+}
+
+bool same_constants(const AgentConfig& left, const AgentConfig& right) {
+  return left.retry_window == right.retry_window &&
+         left.handshake_timeout == right.handshake_timeout &&
+         std::memcmp(&left.encap_source_v4, &right.encap_source_v4, sizeof(bpf::address)) == 0 &&
+         std::memcmp(&left.encap_source_v6, &right.encap_source_v6, sizeof(bpf::address)) == 0;
+}
+
+void reuse_maps(bpf_object* object, const DataPath& path) {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    const int fd = is_shared(map) ? path.map_fd(bpf_map__name(map)) : -1;
+    if (fd >= 0) bpf_map__reuse_fd(map, fd);
   }
-  return bpf_error(rc, "load balancer");
 }
 
 }  // namespace
 
 struct DataPath::Skeletons {
-  std::unique_ptr<balancer_bpf, DestroyBalancer> balancer;
+  BalancerSkeleton balancer;
+  BalancerSkeleton tap;  // only while somebody listens
   std::unique_ptr<sensor_bpf, DestroySensor> sensor;
+  std::vector<std::unique_ptr<bpf_link, DestroyLink>> sensor_links;
 };
 
 DataPath::DataPath() : skeletons_(std::make_unique<Skeletons>()) {}
@@ -107,113 +142,223 @@ DataPath::~DataPath() = default;
 Result<DataPath> DataPath::load(const Config& config, const MapSizes& sizes) {
   capture_libbpf_log();
   DataPath path;
+  path.agent_ = config.agent;
   path.pin_path_ = config.agent.pin_path;
   path.adopted_ = fs::exists(path.pin_path_ + "/connections");
+  path.secret_ = secret_of(path.pin_path_);
   if (auto made = make_pin_directories(path.pin_path_); !made) return made.error();
 
   auto& balancer = path.skeletons_->balancer;
   balancer.reset(balancer_bpf__open());
   if (!balancer) return bpf_error(-errno, "open balancer object");
-  const auto ns = [](std::chrono::milliseconds ms) {
-    return static_cast<std::uint64_t>(std::chrono::nanoseconds(ms).count());
-  };
-  balancer->rodata->retry_window_ns = ns(config.agent.retry_window);
-  balancer->rodata->handshake_timeout_ns = ns(config.agent.handshake_timeout);
-  size_maps(balancer->obj, config, sizes);
-  if (auto pinned = set_pin_paths(balancer->obj, path.pin_path_); !pinned) return pinned.error();
+  if (auto shaped = path.shape_maps(config, sizes); !shaped) {
+    return shaped.error().within("load balancer");
+  }
+  path.set_constants(balancer.get());
   if (const int rc = balancer_bpf__load(balancer.get()); rc != 0) {
-    Error error = load_error(rc, path.pin_path_);
+    // libbpf answers EINVAL when a pinned map of the same name has other parameters.
+    Error error = rc == -EINVAL && path.adopted_
+                      ? other_layout(path.pin_path_ + "/...").within("load balancer")
+                      : bpf_error(rc, "load balancer");
     if (!path.adopted_) remove_pins(path.pin_path_);
     return error;
   }
   return path;
 }
 
+// Each shared map gets its pin and its size, or becomes one that grows.
+Result<void> DataPath::shape_maps(const Config& config, const MapSizes& sizes) {
+  const auto wanted = wanted_maps(config.agent, sizes);
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeletons_->balancer->obj) {
+    if (!is_shared(map)) continue;
+    const std::string name = bpf_map__name(map);
+    const std::string pin = pin_path_ + "/" + name;
+    const auto size = std::ranges::find(wanted, name, &Wanted::name);
+    if (size != wanted.end()) bpf_map__set_max_entries(map, size->entries);
+    UniqueFd pinned(bpf_obj_get(pin.c_str()));
+    if (pinned) {
+      bpf_map_info info{};
+      std::uint32_t bytes = sizeof(info);
+      const int rc = bpf_obj_get_info_by_fd(pinned.get(), &info, &bytes);
+      if (rc != 0) return bpf_error(rc, "look at the map pinned at " + pin);
+      if (!same_layout(map, info)) return other_layout(pin);
+      if (size != wanted.end() && info.max_entries < size->least) {
+        grown_.emplace_back(name, std::move(pinned));
+        continue;
+      }
+      if (size != wanted.end() && size->setting != nullptr && info.max_entries != size->entries) {
+        warnings_.push_back(name + " keeps its " + std::to_string(info.max_entries) +
+                            " entries: agent." + size->setting +
+                            " takes effect at a start after `petrel detach`");
+      }
+      if (size != wanted.end()) bpf_map__set_max_entries(map, info.max_entries);
+    }
+    if (const int rc = bpf_map__set_pin_path(map, pin.c_str()); rc != 0) {
+      return bpf_error(rc, "pin map at " + pin);
+    }
+  }
+  return {};
+}
+
+void DataPath::set_constants(balancer_bpf* balancer) const {
+  const auto ns = [](std::chrono::milliseconds ms) {
+    return static_cast<std::uint64_t>(std::chrono::nanoseconds(ms).count());
+  };
+  auto* constants = balancer->rodata;
+  constants->retry_window_ns = ns(agent_.retry_window);
+  constants->handshake_timeout_ns = ns(agent_.handshake_timeout);
+  // By the tables as they are, whatever is configured.
+  constants->half_open_mask = map_entries("half_open") / HALF_OPEN_WAYS - 1;
+  constants->pending_mask = map_entries("pending") - 1;
+  constants->encap_source_v4 = agent_.encap_source_v4.words_be[3];
+  std::copy_n(agent_.encap_source_v6.words_be, 2, constants->encap_source_v6);
+  constants->half_open_secret = secret_;
+}
+
+bool DataPath::suits(const Config& config, const MapSizes& sizes) const {
+  const auto wanted = wanted_maps(config.agent, sizes);
+  return same_constants(config.agent, agent_) &&
+         std::ranges::all_of(wanted, [this](const Wanted& size) {
+           return map_entries(size.name) >= size.least;
+         });
+}
+
 int DataPath::map_fd(std::string_view name) const {
   return bpf_object__find_map_fd_by_name(skeletons_->balancer->obj, std::string(name).c_str());
+}
+
+std::uint32_t DataPath::map_entries(std::string_view name) const {
+  const bpf_map* map =
+      bpf_object__find_map_by_name(skeletons_->balancer->obj, std::string(name).c_str());
+  return map == nullptr ? 0 : bpf_map__max_entries(map);
 }
 
 int DataPath::balancer_fd() const {
   return bpf_program__fd(skeletons_->balancer->progs.petrel_balancer);
 }
 
-Result<void> DataPath::attach(const AgentConfig& agent) {
+// --- in force -----------------------------------------------------------------------------------
+
+Result<void> DataPath::attach_xdp(const AgentConfig& agent) {
+  stop_tap();
+  for (GrownMap& map : grown_) {
+    if (auto copied = map.copy(map_fd(map.name())); !copied) return copied;
+  }
+  XdpSwitch change(pin_path_, balancer_fd());
   for (const std::string& interface : agent.interfaces) {
-    if (auto attached = attach_xdp(interface, agent.xdp_mode); !attached) {
-      return attached.error().within("attach balancer to " + interface);
+    if (auto put = change.put(interface, agent.xdp_mode); !put) {
+      return put.error().within("attach balancer to " + interface);
     }
   }
-  if (agent.socket_sensor) attach_sensor(agent);
+  if (auto handed = hand_over(); !handed) return handed;
+  xdp_links_ = change.commit();
+  detach_others(agent);
   return {};
 }
 
-Result<void> DataPath::attach_xdp(const std::string& interface, XdpMode mode) {
-  const unsigned int ifindex = if_nametoindex(interface.c_str());
-  if (ifindex == 0) return Error::from_errno(errno, "find interface");
-  const std::string pin = xdp_pin(pin_path_, interface);
-
-  UniqueFd link(bpf_obj_get(pin.c_str()));
-  if (link) {
-    if (bpf_link_update(link.get(), balancer_fd(), nullptr) == 0) {
-      xdp_links_.push_back(std::move(link));
-      return {};
-    }
-    ::unlink(pin.c_str());  // its interface is gone (ENOLINK), or it is none of ours
+// The larger maps take the place of those that were too small.
+Result<void> DataPath::hand_over() {
+  for (const GrownMap& map : grown_) {
+    if (auto pinned = map.pin(map_fd(map.name()), pin_path_); !pinned) return pinned;
   }
-  LIBBPF_OPTS(bpf_link_create_opts, options);
-  if (mode == XdpMode::kNative) options.flags = XDP_FLAGS_DRV_MODE;
-  if (mode == XdpMode::kGeneric) options.flags = XDP_FLAGS_SKB_MODE;
-  link.reset(bpf_link_create(balancer_fd(), static_cast<int>(ifindex), BPF_XDP, &options));
-  if (!link && errno == EBUSY) {
-    return Error(ExitCode::kConflict, "another XDP program is attached: see `bpftool net show dev " +
-                                          interface + "`");
+  if (!grown_.empty()) std::this_thread::sleep_for(kLastPacket);
+  for (GrownMap& map : grown_) {
+    if (auto settled = map.settle(map_fd(map.name())); !settled) return settled;
   }
-  if (!link) return bpf_error(-errno, "create XDP link");
-  if (bpf_obj_pin(link.get(), pin.c_str()) != 0) return bpf_error(-errno, "pin link at " + pin);
-  xdp_links_.push_back(std::move(link));
   return {};
+}
+
+void DataPath::detach_others(const AgentConfig& agent) {
+  std::set<std::string> wanted;
+  for (const std::string& interface : agent.interfaces) wanted.insert(xdp_pin(pin_path_, interface));
+  std::error_code code;
+  for (const auto& entry : fs::directory_iterator(links_path(pin_path_), code)) {
+    if (!wanted.contains(entry.path())) fs::remove(entry.path(), code);
+  }
+}
+
+void DataPath::detach_sensor() {
+  skeletons_->sensor_links.clear();
+  skeletons_->sensor.reset();
 }
 
 void DataPath::attach_sensor(const AgentConfig& agent) {
+  detach_sensor();
   auto& sensor = skeletons_->sensor;
   sensor.reset(sensor_bpf__open());
   if (!sensor) {
     degraded_.push_back("socket sensor: " + bpf_error(-errno, "open").message());
     return;
   }
-  bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, sensor->obj) {
-    const int fd = is_shared(map) ? map_fd(bpf_map__name(map)) : -1;
-    if (fd >= 0) bpf_map__reuse_fd(map, fd);
-  }
+  sensor->rodata->half_open_mask = map_entries("half_open") / HALF_OPEN_WAYS - 1;
+  sensor->rodata->half_open_secret = secret_;
+  reuse_maps(sensor->obj, *this);
   if (const int rc = sensor_bpf__load(sensor.get()); rc != 0) {
     degraded_.push_back("socket sensor: " + bpf_error(rc, "load").message());
     sensor.reset();
     return;
   }
+  const auto keep = [&](bpf_link* link, const std::string& what) {
+    if (link != nullptr) {
+      skeletons_->sensor_links.emplace_back(link);
+    } else {
+      degraded_.push_back("socket sensor: " + what + ": " + bpf_error(-errno, "attach").message());
+    }
+  };
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, sensor->obj) {
     if (bpf_program__type(program) == BPF_PROG_TYPE_SOCK_OPS) continue;
-    bpf_link* link = bpf_program__attach(program);
-    if (link == nullptr) {
-      degraded_.push_back(std::string("socket sensor: ") + bpf_program__name(program) + ": " +
-                          bpf_error(-errno, "attach").message());
-    }
-    // The program's links end with the process: nothing has to be remembered.
+    keep(bpf_program__attach(program), bpf_program__name(program));
   }
   const std::string cgroup = agent.cgroup.empty() ? find_cgroup2() : agent.cgroup;
   const UniqueFd directory(::open(cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory) {
     degraded_.push_back("socket sensor: no cgroup v2 is mounted: no RTT and RTO samples");
-  } else if (bpf_program__attach_cgroup(sensor->progs.petrel_sockops, directory.get()) == nullptr) {
-    degraded_.push_back("socket sensor: sockops on " + cgroup + ": " +
-                        bpf_error(-errno, "attach").message());
+  } else {
+    keep(bpf_program__attach_cgroup(sensor->progs.petrel_sockops, directory.get()),
+         "sockops on " + cgroup);
   }
 }
 
+// --- the tap ------------------------------------------------------------------------------------
+
+Result<BalancerSkeleton> DataPath::load_tap() const {
+  BalancerSkeleton tap(balancer_bpf__open());
+  if (!tap) return bpf_error(-errno, "open balancer object");
+  set_constants(tap.get());
+  tap->rodata->tap_on = true;
+  reuse_maps(tap->obj, *this);
+  if (const int rc = balancer_bpf__load(tap.get()); rc != 0) {
+    return bpf_error(rc, "load the tapping balancer");
+  }
+  return tap;
+}
+
+Result<void> DataPath::start_tap(BalancerSkeleton tap) {
+  stop_tap();
+  skeletons_->tap = std::move(tap);
+  const int program = bpf_program__fd(skeletons_->tap->progs.petrel_balancer);
+  for (const UniqueFd& link : xdp_links_) {
+    const int rc = bpf_link_update(link.get(), program, nullptr);
+    if (rc == 0 || rc == -ENOLINK) continue;  // its interface has gone
+    stop_tap();
+    return bpf_error(rc, "put the tapping balancer in place");
+  }
+  return {};
+}
+
+void DataPath::stop_tap() {
+  if (!tapping()) return;
+  for (const UniqueFd& link : xdp_links_) bpf_link_update(link.get(), balancer_fd(), nullptr);
+  skeletons_->tap.reset();
+}
+
+bool DataPath::tapping() const { return skeletons_->tap != nullptr; }
+
 void DataPath::remove() {
   xdp_links_.clear();
-  skeletons_->sensor.reset();
+  detach_sensor();
   remove_pins(pin_path_);
 }
 

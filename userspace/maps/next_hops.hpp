@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // NextHops: where the frames to an address go, from the kernel's routes, neighbours and links.
 //
-// Answers come over rtnetlink (libnl). changed_fd() becomes readable when a route, neighbour or link
-// changes; the owner then calls drain_changes() and resolves anew. Not thread-safe.
+// Answers come over rtnetlink (libnl). changed_fd() becomes readable when a route, rule, next-hop
+// object, neighbour or link changes; the owner then calls drain_changes(), resolves anew, and has
+// RouteCache follow. Not thread-safe.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -12,6 +14,11 @@
 #include "bpf/types.h"
 
 namespace petrel {
+
+struct ResolvedHop {
+  bpf::next_hop hop;
+  std::uint32_t mtu_bytes;  // of the route, at most the link's: from the IP header on
+};
 
 class NextHops {
  public:
@@ -29,8 +36,9 @@ class NextHops {
   Result<void> refresh();
 
   // nullopt: there is no route, or the neighbour is not known (the kernel is asked to find it, and
-  // changed_fd() tells when it has). Links without addresses (tun) are not cached either.
-  std::optional<bpf::next_hop> resolve(const bpf::address& address);
+  // changed_fd() tells when it has). Links without addresses (tun), and routes that encapsulate,
+  // are not cached either. In `dsr`, `address` is the backend's: the outer packet's way.
+  std::optional<ResolvedHop> resolve(const bpf::address& address);
 
  private:
   NextHops();

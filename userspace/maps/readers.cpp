@@ -15,32 +15,36 @@ namespace {
 constexpr int kNoBatch = 524;  // ENOTSUPP, which has no name in userspace
 
 // Counters come first in both structs, all u64; what follows them is added by kind.
+// All arithmetic is modulo the word: a difference that is added later may be below zero until then.
+template <class Word>
+void add_all(Word* to, const Word* from, std::size_t words, int sign) {
+  const Word factor = static_cast<Word>(sign);
+  for (std::size_t i = 0; i < words; ++i) to[i] += factor * from[i];
+}
+
 template <class T>
-void add_words(T& sum, const T& one, std::size_t words) {
-  auto* to = reinterpret_cast<std::uint64_t*>(&sum);
-  const auto* from = reinterpret_cast<const std::uint64_t*>(&one);
-  for (std::size_t i = 0; i < words; ++i) to[i] += from[i];
+void add_words(T& sum, const T& one, std::size_t words, int sign) {
+  add_all(reinterpret_cast<std::uint64_t*>(&sum), reinterpret_cast<const std::uint64_t*>(&one),
+          words, sign);
 }
 
-void add_backend(bpf::backend_stats& sum, const bpf::backend_stats& one) {
+void add_backend(bpf::backend_stats& sum, const bpf::backend_stats& one, int sign) {
   constexpr std::size_t kWords = offsetof(bpf::backend_stats, socket_srtt_us) / 8;
-  add_words(sum, one, kWords);
+  add_words(sum, one, kWords, sign);
   sum.socket_srtt_us = std::max(sum.socket_srtt_us, one.socket_srtt_us);  // not a count
-  for (std::size_t i = 0; i < HISTOGRAM_BUCKETS; ++i) {
-    sum.connect_histogram[i] += one.connect_histogram[i];
-    sum.response_histogram[i] += one.response_histogram[i];
-  }
-  for (std::size_t i = 0; i < WAITING_SLOTS; ++i) {
-    sum.waiting_syn[i] += one.waiting_syn[i];
-    sum.waiting[i] += one.waiting[i];
-  }
+  add_all(sum.connect_histogram, one.connect_histogram, HISTOGRAM_BUCKETS, sign);
+  add_all(sum.response_histogram, one.response_histogram, HISTOGRAM_BUCKETS, sign);
+  add_all(sum.waiting_syn, one.waiting_syn, WAITING_SLOTS, sign);
+  add_all(sum.waiting, one.waiting, WAITING_SLOTS, sign);
 }
 
-void add_service(bpf::service_stats& sum, const bpf::service_stats& one) {
-  add_words(sum, one, sizeof(bpf::service_stats) / 8);
+void add_service(bpf::service_stats& sum, const bpf::service_stats& one, int sign) {
+  add_words(sum, one, sizeof(bpf::service_stats) / 8, sign);
 }
 
-void add_count(std::uint64_t& sum, const std::uint64_t& one) { sum += one; }
+void add_count(std::uint64_t& sum, const std::uint64_t& one, int sign) {
+  add_all(&sum, &one, 1, sign);
+}
 
 }  // namespace
 
@@ -53,7 +57,34 @@ PerCpuReader<T>::PerCpuReader(int map_fd, std::uint32_t entries, Add add)
       add_(add),
       keys_(entries),
       raw_(std::size_t{entries} * cpus_ * stride_),
-      sums_(entries) {}
+      sums_(entries),
+      carried_(entries) {}
+
+template <class T>
+void PerCpuReader<T>::inherit(const PerCpuReader& earlier) {
+  std::copy_n(earlier.carried_.begin(), std::min(earlier.carried_.size(), carried_.size()),
+              carried_.begin());
+}
+
+template <class T>
+void PerCpuReader<T>::carry(const std::vector<std::byte>& before,
+                            const std::vector<std::byte>& after) {
+  add_raw(after, 1);
+  add_raw(before, -1);
+}
+
+template <class T>
+void PerCpuReader<T>::add_raw(const std::vector<std::byte>& raw, int sign) {
+  const std::size_t keys = std::min(raw.size() / (cpus_ * stride_), carried_.size());
+  for (std::size_t i = 0; i < keys * cpus_; ++i) {
+    add_(carried_[i / cpus_], *reinterpret_cast<const T*>(raw.data() + i * stride_), sign);
+  }
+}
+
+template <class T>
+void PerCpuReader<T>::forget(std::uint32_t key) {
+  if (key < carried_.size()) carried_[key] = T{};
+}
 
 template <class T>
 Result<void> PerCpuReader<T>::read_raw() {
@@ -80,10 +111,10 @@ template <class T>
 Result<const std::vector<T>*> PerCpuReader<T>::read() {
   if (auto raw = read_raw(); !raw) return raw.error();
   for (std::uint32_t key = 0; key < entries_; ++key) {
-    sums_[key] = T{};
+    sums_[key] = carried_[key];
     for (std::size_t cpu = 0; cpu < cpus_; ++cpu) {
       add_(sums_[key],
-           *reinterpret_cast<const T*>(raw_.data() + (key * cpus_ + cpu) * stride_));
+           *reinterpret_cast<const T*>(raw_.data() + (key * cpus_ + cpu) * stride_), 1);
     }
   }
   return &sums_;
@@ -99,8 +130,8 @@ PerCpuReader<bpf::backend_stats> backend_stats_reader(int map_fd, std::uint32_t 
 PerCpuReader<bpf::service_stats> service_stats_reader(int map_fd, std::uint32_t entries) {
   return {map_fd, entries, add_service};
 }
-PerCpuReader<std::uint64_t> verdict_reader(int map_fd) {
-  return {map_fd, bpf::VERDICTS, add_count};
+PerCpuReader<std::uint64_t> verdict_reader(int map_fd, std::uint32_t services) {
+  return {map_fd, services * bpf::VERDICTS, add_count};
 }
 
 Result<EventReader> EventReader::open(int map_fd, Handler handler) {

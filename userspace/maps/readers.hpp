@@ -4,6 +4,7 @@
 
 #include <bpf/libbpf.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -15,19 +16,30 @@
 namespace petrel {
 
 // Reads a per-CPU array of T in one batch (key by key where the kernel has no batch for it) and
-// sums each element over the CPUs by `add(T& sum, const T& one)`.
+// sums each element over the CPUs by `add(T& sum, const T& one, sign)`, sign 1 or -1.
+//
+// A map that was replaced by a larger one got its content at one moment; what was counted between
+// then and the switch is known to the reader alone, which adds it from then on.
 template <class T>
 class PerCpuReader {
  public:
-  using Add = void (*)(T& sum, const T& one);
+  using Add = void (*)(T& sum, const T& one, int sign);
 
   PerCpuReader(int map_fd, std::uint32_t entries, Add add);
+
+  // Adds what `earlier` adds.
+  void inherit(const PerCpuReader& earlier);
+  // Adds the difference of two states of one map, each as raw values of the keys from 0.
+  void carry(const std::vector<std::byte>& before, const std::vector<std::byte>& after);
+  // The key counts from 0 again: its element was set to zero.
+  void forget(std::uint32_t key);
 
   // The sums as of now, by key; valid until the next read().
   Result<const std::vector<T>*> read();
 
  private:
   Result<void> read_raw();
+  void add_raw(const std::vector<std::byte>& raw, int sign);
 
   int map_fd_;
   std::uint32_t entries_;
@@ -38,11 +50,13 @@ class PerCpuReader {
   std::vector<std::uint32_t> keys_;
   std::vector<std::byte> raw_;
   std::vector<T> sums_;
+  std::vector<T> carried_;
 };
 
 PerCpuReader<bpf::backend_stats> backend_stats_reader(int map_fd, std::uint32_t entries);
 PerCpuReader<bpf::service_stats> service_stats_reader(int map_fd, std::uint32_t entries);
-PerCpuReader<std::uint64_t> verdict_reader(int map_fd);
+// By service id * VERDICTS + verdict.
+PerCpuReader<std::uint64_t> verdict_reader(int map_fd, std::uint32_t services);
 
 // The events ring buffer. There is one consumer for each pinned map: the agent.
 class EventReader {

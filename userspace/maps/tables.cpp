@@ -3,11 +3,14 @@
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 
+#include "base/clock.hpp"
+#include "bpf/hash.h"
 #include "config/address.hpp"
 #include "maps/bpf_error.hpp"
 
@@ -16,11 +19,42 @@ namespace {
 
 std::uint32_t service_flags(const ServiceConfig& service) {
   std::uint32_t flags = bpf::SERVICE_READY;
+  const bool tcp = service.protocol == IPPROTO_TCP;
+  const bool nat = service.forward == Forward::kNat;
+  if (!nat) flags |= bpf::SERVICE_DSR;
+  if (service.affinity == Affinity::kClient) flags |= bpf::SERVICE_AFFINITY;
+  if (service.on_removal == RemovalPolicy::kReset) flags |= bpf::SERVICE_RESET_GONE;
+  if (service.is_range()) flags |= bpf::SERVICE_KEEP_PORT;
+  // What moves or refuses traffic waits for the word to act.
   if (service.mode != ServiceMode::kAct) return flags;
   flags |= bpf::SERVICE_ACT;
   if (service.steer_retries) flags |= bpf::SERVICE_STEER;
   if (service.two_choices) flags |= bpf::SERVICE_TWO_CHOICES;
+  if (tcp && nat && service.failover) flags |= bpf::SERVICE_FAILOVER;
+  if (tcp && nat && service.mask_refusals) flags |= bpf::SERVICE_MASK;
+  if (tcp && nat && service.budget.enabled) flags |= bpf::SERVICE_BUDGET;
+  const bool limited =
+      service.max_inflight > 0 || std::ranges::any_of(service.backends, [](const BackendConfig& b) {
+        return b.max_inflight > 0;
+      });
+  if (tcp && nat && limited) flags |= bpf::SERVICE_ADMIT;
   return flags;
+}
+
+// Retries are refused first: at this part of a limit.
+std::uint64_t retry_limit(std::uint64_t limit) {
+  return limit == 0 ? 0 : std::max<std::uint64_t>(1, limit * 4 / 5);
+}
+
+constexpr double kOneQ16 = 65536;
+
+std::uint32_t saturated_q16(double value) {
+  return static_cast<std::uint32_t>(std::min(value * kOneQ16, 4294967295.0));
+}
+
+void set_bit(std::span<__u64> words, const bpf::address& address) {
+  const std::uint32_t bit = bpf::hash_address(&address);
+  std::atomic_ref(words[bit / 64]).fetch_or(1ULL << (bit % 64), std::memory_order_release);
 }
 
 // Removes the keys of a hash map that `keep` does not know.
@@ -41,86 +75,89 @@ Result<void> prune(int map_fd, const Keep& keep) {
 
 }  // namespace
 
-std::vector<RingPlace> place_rings(const Config& config) {
-  std::vector<RingPlace> places;
-  std::uint32_t next = 0;
-  for (const ServiceConfig& service : config.services) {
-    const std::uint32_t slots = ring_slots(service.backends.size());
-    places.push_back({next, next + slots, slots});
-    next += 2 * slots;
-  }
-  return places;
-}
-
-MapSizes map_sizes(const Config& config) {
-  MapSizes sizes;
-  for (const ServiceConfig& service : config.services) {
-    sizes.services = std::max(sizes.services, service.id + 1);
-    for (const BackendConfig& backend : service.backends) {
-      sizes.backends = std::max(sizes.backends, backend.id + 1);
-    }
-  }
-  const RingPlace last = place_rings(config).back();
-  sizes.ring = last.neutral + last.slots;
-  return sizes;
-}
-
-Result<Tables> Tables::open(const DataPath& path, const Config& config) {
-  const MapSizes sizes = map_sizes(config);
+Result<Tables> Tables::open(const DataPath& path) {
   Tables tables;
+  auto endpoints = EndpointTable::open(path.map_fd("endpoints"));
+  if (!endpoints) return endpoints.error();
+  tables.endpoints_ = std::move(*endpoints);
   tables.services_fd_ = path.map_fd("services");
   tables.backends_fd_ = path.map_fd("backends");
+  tables.vips_fd_ = path.map_fd("vips");
+  tables.budgets_fd_ = path.map_fd("budgets");
   tables.backend_ids_fd_ = path.map_fd("backend_ids");
   tables.weights_fd_ = path.map_fd("weights");
-  tables.places_ = place_rings(config);
-  tables.heartbeat_limit_ns_ = static_cast<std::uint64_t>(
-      std::chrono::nanoseconds(config.agent.heartbeat_limit).count());
+  tables.connections_fd_ = path.map_fd("connections");
+  tables.tap_filter_fd_ = path.map_fd("tap_filter");
+  tables.backend_stats_fd_ = path.map_fd("backend_stats");
 
-  auto ring = MappedArray<std::uint32_t>::open(path.map_fd("ring"), sizes.ring);
-  if (!ring) return ring.error().within("ring");
-  auto control = MappedArray<bpf::control>::open(path.map_fd("control"), 1);
-  if (!control) return control.error().within("control");
-  auto inflight = MappedArray<bpf::inflight>::open(path.map_fd("inflight"), sizes.backends);
-  if (!inflight) return inflight.error().within("inflight");
-  tables.ring_ = std::move(*ring);
-  tables.control_ = std::move(*control);
-  tables.inflight_ = std::move(*inflight);
+  const auto map = [&](const char* name, auto& array) -> Result<void> {
+    auto opened = std::decay_t<decltype(array)>::open(path.map_fd(name), path.map_entries(name));
+    if (!opened) return opened.error().within(name);
+    array = std::move(*opened);
+    return {};
+  };
+  if (auto mapped = map("ring", tables.ring_); !mapped) return mapped.error();
+  if (auto mapped = map("control", tables.control_); !mapped) return mapped.error();
+  if (auto mapped = map("inflight", tables.inflight_); !mapped) return mapped.error();
+  if (auto mapped = map("svc_inflight", tables.service_inflight_); !mapped) return mapped.error();
+  if (auto mapped = map("address_filter", tables.filter_); !mapped) return mapped.error();
+  if (auto mapped = map("half_open", tables.half_open_); !mapped) return mapped.error();
+  tables.control_[0].secret = path.secret();
   return tables;
 }
 
-const RingPlace& Tables::place_of(const ServiceConfig& service) const {
-  return places_[service.id - 1];  // ids are given in the file's order, from 1
+void Tables::set_heartbeat_limit(std::chrono::nanoseconds limit) {
+  heartbeat_limit_ns_ = static_cast<std::uint64_t>(limit.count());
+}
+
+void Tables::place(std::uint32_t service_id, const RingPlace& place) {
+  places_[service_id] = place;
 }
 
 Result<void> Tables::write_backend(const ServiceConfig& service, const BackendConfig& backend,
-                                   bpf::backend_state state, const bpf::next_hop& hop) {
+                                   bpf::backend_state state, const bpf::next_hop& hop,
+                                   std::uint32_t mtu_bytes) {
   bpf::backend value{};
   value.address = backend.address;
   value.vip = service.address;
   value.port_be = htons(backend.port);
-  value.vip_port_be = htons(service.port);
+  value.vip_port_be = service.is_range() ? __be16{0} : htons(service.port);
   value.service_id = service.id;
-  value.state = state;
+  value.state = static_cast<__u16>(state);
+  value.mtu = static_cast<__u16>(std::min<std::uint32_t>(mtu_bytes, 65535));
   value.hop = hop;
+  value.service_flags = service_flags(service);
   const int rc = bpf_map_update_elem(backends_fd_, &backend.id, &value, BPF_ANY);
   if (rc != 0) return bpf_error(rc, "write backend " + backend.name);
   return {};
 }
 
-Result<void> Tables::write_service(const ServiceConfig& service,
-                                   std::span<const std::uint32_t> neutral,
-                                   std::span<const std::uint32_t> in_force) {
-  const RingPlace& place = place_of(service);
-  for (const BackendConfig& backend : service.backends) {
-    const bpf::backend_key key{backend.address, htons(backend.port), 0};
-    const int rc = bpf_map_update_elem(backend_ids_fd_, &key, &backend.id, BPF_ANY);
-    if (rc != 0) return bpf_error(rc, "write backend_ids of " + backend.name);
-  }
+void Tables::write_rings(std::uint32_t service_id, std::span<const std::uint32_t> neutral,
+                         std::span<const std::uint32_t> in_force) {
+  const auto store = [this](std::uint32_t index, std::uint32_t backend_id) {
+    std::atomic_ref slot(ring_[index]);
+    if (slot.load(std::memory_order_relaxed) != backend_id) {
+      slot.store(backend_id, std::memory_order_relaxed);
+    }
+  };
+  const RingPlace& place = places_.at(service_id);
   for (std::uint32_t slot = 0; slot < place.slots; ++slot) {
-    ring_[place.offset + slot] = in_force[slot];
-    ring_[place.neutral + slot] = neutral[slot];
+    store(place.offset + slot, in_force[slot]);
+    store(place.neutral + slot, neutral[slot]);
   }
   std::atomic_thread_fence(std::memory_order_release);
+}
+
+Result<void> Tables::write_service(const ServiceConfig& service) {
+  const RingPlace& place = places_.at(service.id);
+  if (auto limits = write_limits(service); !limits) return limits;
+  for (const BackendConfig& backend : service.backends) {
+    if (service.forward == Forward::kDsr) break;  // its replies do not come through us
+    const bpf::backend_key key{backend.address, htons(backend.port), service.protocol, 0};
+    const int rc = bpf_map_update_elem(backend_ids_fd_, &key, &backend.id, BPF_ANY);
+    if (rc != 0) return bpf_error(rc, "write backend_ids of " + backend.name);
+    if (backend.port != 0) endpoints_.put(key, backend.id);
+  }
   const bpf::service_key key{service.address, htons(service.port), service.protocol, 0};
   const bpf::service value{.service_id = service.id,
                            .flags = service_flags(service),
@@ -130,6 +167,7 @@ Result<void> Tables::write_service(const ServiceConfig& service,
                            .hash_seed = 0};
   const int rc = bpf_map_update_elem(services_fd_, &key, &value, BPF_ANY);
   if (rc != 0) return bpf_error(rc, "write service " + service.name);
+  endpoints_.put(key, value);  // a range's first port, too
   return {};
 }
 
@@ -139,45 +177,183 @@ Result<void> Tables::write_weight(std::uint32_t backend_id, const bpf::weight& w
   return {};
 }
 
-Result<void> Tables::forget_others(const Config& config) {
+Result<void> Tables::forget_others(std::span<const ServiceConfig> services) {
   const auto is_service = [&](const bpf::service_key& key) {
-    return std::ranges::any_of(config.services, [&](const ServiceConfig& service) {
+    return std::ranges::any_of(services, [&](const ServiceConfig& service) {
       return same_address(service.address, key.vip) && htons(service.port) == key.port_be &&
              service.protocol == key.protocol;
     });
   };
   const auto is_backend = [&](const bpf::backend_key& key) {
-    return std::ranges::any_of(config.services, [&](const ServiceConfig& service) {
+    return std::ranges::any_of(services, [&](const ServiceConfig& service) {
       return std::ranges::any_of(service.backends, [&](const BackendConfig& backend) {
-        return same_address(backend.address, key.address) && htons(backend.port) == key.port_be;
+        return service.forward == Forward::kNat && service.protocol == key.protocol &&
+               same_address(backend.address, key.address) && htons(backend.port) == key.port_be;
       });
     });
   };
+  endpoints_.erase_if([&](const bpf::endpoint& entry) {
+    return entry.kind == bpf::ENDPOINT_SERVICE
+               ? !is_service({entry.address, entry.port_be, entry.protocol, 0})
+               : !is_backend({entry.address, entry.port_be, entry.protocol, 0});
+  });
   if (auto pruned = prune<bpf::service_key>(services_fd_, is_service); !pruned) return pruned;
-  return prune<bpf::backend_key>(backend_ids_fd_, is_backend);
-}
-
-Result<std::vector<bpf::weight>> Tables::read_weights(std::uint32_t entries) const {
-  std::vector<bpf::weight> weights(entries);
-  for (std::uint32_t id = 0; id < entries; ++id) {
-    const int rc = bpf_map_lookup_elem(weights_fd_, &id, &weights[id]);
-    if (rc != 0) return bpf_error(rc, "read weights");
+  const auto is_vip = [&](const bpf::address& address) {
+    return std::ranges::any_of(services, [&](const ServiceConfig& service) {
+      return same_address(service.address, address);
+    });
+  };
+  if (auto pruned = prune<bpf::address>(vips_fd_, is_vip); !pruned) return pruned;
+  if (auto pruned = prune<bpf::backend_key>(backend_ids_fd_, is_backend); !pruned) return pruned;
+  // Bits go last: what has none passes as a stranger's.
+  bpf::address_filter wanted{};
+  for (const ServiceConfig& service : services) {
+    set_bit(wanted.vips, service.address);
+    if (service.forward == Forward::kDsr) continue;
+    for (const BackendConfig& backend : service.backends) set_bit(wanted.backends, backend.address);
   }
-  return weights;
+  for (std::size_t i = 0; i < FILTER_WORDS; ++i) {
+    std::atomic_ref(filter_[0].vips[i]).store(wanted.vips[i], std::memory_order_relaxed);
+    std::atomic_ref(filter_[0].backends[i]).store(wanted.backends[i], std::memory_order_relaxed);
+  }
+  return {};
 }
 
-std::vector<std::uint32_t> Tables::read_ring(const ServiceConfig& service) const {
-  const RingPlace& place = place_of(service);
+Result<void> Tables::write_addresses(std::span<const ServiceConfig> services) {
+  std::vector<std::pair<bpf::address, bpf::vip>> vips;
+  for (const ServiceConfig& service : services) {
+    set_bit(filter_[0].vips, service.address);
+    if (service.forward == Forward::kNat) {
+      for (const BackendConfig& backend : service.backends) {
+        set_bit(filter_[0].backends, backend.address);
+      }
+    }
+    auto vip = std::ranges::find_if(vips, [&](const auto& known) {
+      return same_address(known.first, service.address);
+    });
+    if (vip == vips.end()) vip = vips.insert(vips.end(), {service.address, bpf::vip{}});
+    if (!service.is_range() || vip->second.ranges == VIP_RANGES) continue;
+    vip->second.range[vip->second.ranges++] = {service.port, service.last_port, service.protocol,
+                                               {}};
+  }
+  for (const auto& [address, vip] : vips) {
+    const int rc = bpf_map_update_elem(vips_fd_, &address, &vip, BPF_ANY);
+    if (rc != 0) return bpf_error(rc, "write vips");
+  }
+  return {};
+}
+
+Result<void> Tables::write_limits(const ServiceConfig& service) {
+  const auto set = [](bpf::inflight& place, std::uint64_t limit) {
+    std::atomic_ref(place.limit).store(limit, std::memory_order_relaxed);
+    std::atomic_ref(place.retry_limit).store(retry_limit(limit), std::memory_order_relaxed);
+  };
+  set(service_inflight_[service.id], service.max_inflight);
+  for (const BackendConfig& backend : service.backends) {
+    set(inflight_[backend.id], backend.max_inflight);
+  }
+  return {};
+}
+
+Result<bpf::budget> Tables::read_budget(std::uint32_t service_id) const {
+  bpf::budget budget{};
+  const int rc = bpf_map_lookup_elem_flags(budgets_fd_, &service_id, &budget, BPF_F_LOCK);
+  if (rc != 0) return bpf_error(rc, "read budget");
+  return budget;
+}
+
+// Between the read and the write a retry may spend a token: that one is not lost count of by more
+// than itself, and the rate is exact again from here.
+Result<void> Tables::write_budget(std::uint32_t service_id, double per_s, double burst) {
+  auto budget = read_budget(service_id);
+  if (!budget) return budget.error();
+  const std::uint64_t burst_q16 = static_cast<std::uint64_t>(std::max(burst, 1.0) * kOneQ16);
+  const std::uint32_t rate_q16 = saturated_q16(per_s);
+  if (budget->rate_q16 == rate_q16 && budget->burst_q16 == burst_q16) return {};
+  const bool fresh = budget->filled_ns == 0;
+  budget->rate_q16 = rate_q16;
+  budget->burst_q16 = burst_q16;
+  if (fresh) {
+    budget->tokens_q16 = burst_q16;
+    budget->filled_ns = monotonic_ns();
+  }
+  const int rc = bpf_map_update_elem(budgets_fd_, &service_id, &*budget, BPF_F_LOCK);
+  if (rc != 0) return bpf_error(rc, "write budget");
+  return {};
+}
+
+Result<void> Tables::set_tokens(std::uint32_t service_id, double tokens) {
+  auto budget = read_budget(service_id);
+  if (!budget) return budget.error();
+  budget->tokens_q16 =
+      std::min(budget->burst_q16, static_cast<__u64>(std::max(tokens, 0.0) * kOneQ16));
+  budget->filled_ns = monotonic_ns();
+  const int rc = bpf_map_update_elem(budgets_fd_, &service_id, &*budget, BPF_F_LOCK);
+  if (rc != 0) return bpf_error(rc, "write budget");
+  return {};
+}
+
+Result<void> Tables::write_tap_filter(const bpf::tap_wish& wish) {
+  const std::uint32_t zero = 0;
+  const int rc = bpf_map_update_elem(tap_filter_fd_, &zero, &wish, BPF_ANY);
+  if (rc != 0) return bpf_error(rc, "write tap_filter");
+  return {};
+}
+
+void Tables::sweep_half_open(const std::function<bool(const bpf::half_open&)>& visit) {
+  for (std::uint32_t i = 0; i < half_open_.size(); ++i) {
+    bpf::half_open& flow = half_open_[i];
+    if (flow.key.service_id == 0) continue;
+    std::atomic_ref flags(flow.flags);
+    std::uint32_t seen = flags.load(std::memory_order_acquire);
+    if ((seen & bpf::HALF_OPEN_BUSY) != 0 || !visit(flow)) continue;
+    // The data path may end it at this moment: whose claim comes first gives back what it took.
+    const std::uint32_t held = seen & bpf::CONNECTION_WAITING_SYN;
+    if (!flags.compare_exchange_strong(seen, bpf::HALF_OPEN_BUSY)) continue;
+    if (held != 0) give_back_inflight(flow.backend_id, flow.key.service_id);
+    flow.key.service_id = 0;
+    flow.syn_ns = 0;
+    flags.store(0, std::memory_order_release);
+  }
+}
+
+std::vector<std::uint32_t> Tables::read_ring(std::uint32_t service_id) const {
+  const RingPlace& place = places_.at(service_id);
   std::vector<std::uint32_t> slots(place.slots);
   for (std::uint32_t slot = 0; slot < place.slots; ++slot) slots[slot] = ring_[place.offset + slot];
   return slots;
 }
 
-void Tables::publish(const ServiceConfig& service, std::span<const RingChange> changes) {
-  const RingPlace& place = place_of(service);
+void Tables::publish(std::uint32_t service_id, std::span<const RingChange> changes) {
+  const RingPlace& place = places_.at(service_id);
   for (const RingChange& change : changes) {
     std::atomic_ref(ring_[place.offset + change.slot])
         .store(change.backend_id, std::memory_order_relaxed);
+  }
+}
+
+Result<void> Tables::forget_backend(std::uint32_t backend_id) {
+  const bpf::backend backend{};
+  const bpf::weight weight{};
+  const std::vector<std::byte> stats(sizeof(bpf::backend_stats) *
+                                     static_cast<std::size_t>(libbpf_num_possible_cpus()));
+  for (const auto& [fd, value] : {std::pair<int, const void*>{backends_fd_, &backend},
+                                  {weights_fd_, &weight},
+                                  {backend_stats_fd_, stats.data()}}) {
+    const int rc = bpf_map_update_elem(fd, &backend_id, value, BPF_ANY);
+    if (rc != 0) return bpf_error(rc, "forget a removed backend");
+  }
+  bpf::inflight& waiting = inflight_[backend_id];
+  std::atomic_ref(waiting.requests).store(0, std::memory_order_relaxed);
+  std::atomic_ref(waiting.limit).store(0, std::memory_order_relaxed);
+  std::atomic_ref(waiting.retry_limit).store(0, std::memory_order_relaxed);
+  return {};
+}
+
+void Tables::end_connection(const bpf::connection_key& key, const bpf::connection& connection) {
+  if (bpf_map_delete_elem(connections_fd_, &key) != 0) return;  // somebody else did
+  if ((connection.flags & bpf::CONNECTION_WAITING) != 0) {
+    give_back_inflight(connection.backend_id, key.service_id);
   }
 }
 
@@ -191,8 +367,10 @@ void Tables::bump_route_generation() {
   std::atomic_ref(control_[0].route_generation).fetch_add(1, std::memory_order_release);
 }
 
-void Tables::give_back_inflight(std::uint32_t backend_id) {
+void Tables::give_back_inflight(std::uint32_t backend_id, std::uint32_t service_id) {
   std::atomic_ref(inflight_[backend_id].requests).fetch_sub(1, std::memory_order_relaxed);
+  std::atomic_ref(service_inflight_[service_id].requests)
+      .fetch_sub(1, std::memory_order_relaxed);
 }
 
 std::int64_t Tables::inflight(std::uint32_t backend_id) const {

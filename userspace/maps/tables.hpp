@@ -5,7 +5,10 @@
 // map update: the data path may read between any two of them. Not thread-safe.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,59 +16,81 @@
 #include "base/error.hpp"
 #include "config/config.hpp"
 #include "maps/data_path.hpp"
+#include "maps/endpoint_table.hpp"
 #include "maps/mapped_array.hpp"
 #include "ring/ring.hpp"
 
 namespace petrel {
 
-// Where one service's rings lie.
-struct RingPlace {
-  std::uint32_t offset = 0;   // the ring in force
-  std::uint32_t neutral = 0;  // the neutral ring
-  std::uint32_t slots = 0;
-};
-
-std::vector<RingPlace> place_rings(const Config& config);  // by index in config.services
-MapSizes map_sizes(const Config& config);
-
 class Tables {
  public:
-  static Result<Tables> open(const DataPath& path, const Config& config);
+  static Result<Tables> open(const DataPath& path);
 
-  // Tells the data path of a service: its backends first, then its rings, then the service, so that
-  // no packet meets half of it.
-  Result<void> write_service(const ServiceConfig& service, std::span<const std::uint32_t> neutral,
-                             std::span<const std::uint32_t> in_force);
-  Result<void> write_backend(const ServiceConfig& service, const BackendConfig& backend,
-                             bpf::backend_state state, const bpf::next_hop& hop);
-  Result<void> write_weight(std::uint32_t backend_id, const bpf::weight& weight);
-
-  // Removes the services and backends of an earlier agent that the configuration no longer has.
-  Result<void> forget_others(const Config& config);
-  // As the map holds them, by backend id.
-  Result<std::vector<bpf::weight>> read_weights(std::uint32_t entries) const;
-
-  // The ring in force as the map holds it (after an adopted start); one id a slot.
-  std::vector<std::uint32_t> read_ring(const ServiceConfig& service) const;
-  void publish(const ServiceConfig& service, std::span<const RingChange> changes);
-
+  // The longest silence of the agent after which the neutral ring serves.
+  void set_heartbeat_limit(std::chrono::nanoseconds limit);
   void beat(std::uint64_t now_ns);   // the heartbeat
   void bump_route_generation();      // cached ways back to clients are old
-  void give_back_inflight(std::uint32_t backend_id);
+
+  // Where the service's rings lie from now on; before they are written.
+  void place(std::uint32_t service_id, const RingPlace& place);
+  // Both rings, of the lengths of its place; only slots that differ are stored.
+  void write_rings(std::uint32_t service_id, std::span<const std::uint32_t> neutral,
+                   std::span<const std::uint32_t> in_force);
+  // The ring in force as the map holds it; one id a slot.
+  std::vector<std::uint32_t> read_ring(std::uint32_t service_id) const;
+  void publish(std::uint32_t service_id, std::span<const RingChange> changes);
+
+  // Tells the data path of a service whose backends and rings are there: its limits, the way back
+  // from its backends, then, in one step, the service itself.
+  Result<void> write_service(const ServiceConfig& service);
+  Result<void> write_backend(const ServiceConfig& service, const BackendConfig& backend,
+                             bpf::backend_state state, const bpf::next_hop& hop,
+                             std::uint32_t mtu_bytes);
+  Result<void> write_weight(std::uint32_t backend_id, const bpf::weight& weight);
+
+  // Which addresses are ours at all; before the services that need them.
+  Result<void> write_addresses(std::span<const ServiceConfig> services);
+  // Removes services and addresses that are none of these.
+  Result<void> forget_others(std::span<const ServiceConfig> services);
+  // Makes a backend's id one that was never used; no flow may name it any more.
+  Result<void> forget_backend(std::uint32_t backend_id);
+
+  // Retries a second that the service may spend, and how many can be saved up. Keeps what is saved.
+  Result<void> write_budget(std::uint32_t service_id, double per_s, double burst);
+  Result<bpf::budget> read_budget(std::uint32_t service_id) const;
+  Result<void> set_tokens(std::uint32_t service_id, double tokens);
+
+  // Before the tapping program is put in place.
+  Result<void> write_tap_filter(const bpf::tap_wish& wish);
+
+  // Calls `visit` for each half-open flow; it returns true to have the entry freed.
+  void sweep_half_open(const std::function<bool(const bpf::half_open&)>& visit);
+  // Deletes an entry of an established flow, and gives back what it took.
+  void end_connection(const bpf::connection_key& key, const bpf::connection& connection);
   std::int64_t inflight(std::uint32_t backend_id) const;
 
  private:
-  const RingPlace& place_of(const ServiceConfig& service) const;
+  Result<void> write_limits(const ServiceConfig& service);
+  void give_back_inflight(std::uint32_t backend_id, std::uint32_t service_id);
 
   int services_fd_ = -1;
+  int vips_fd_ = -1;
+  int budgets_fd_ = -1;
   int backends_fd_ = -1;
   int backend_ids_fd_ = -1;
   int weights_fd_ = -1;
-  std::vector<RingPlace> places_;
+  int connections_fd_ = -1;
+  int tap_filter_fd_ = -1;
+  int backend_stats_fd_ = -1;
+  std::map<std::uint32_t, RingPlace> places_;  // by service id
   std::uint64_t heartbeat_limit_ns_ = 0;
   MappedArray<std::uint32_t> ring_;
   MappedArray<bpf::control> control_;
   MappedArray<bpf::inflight> inflight_;
+  MappedArray<bpf::inflight> service_inflight_;
+  MappedArray<bpf::address_filter> filter_;
+  EndpointTable endpoints_;
+  MappedArray<bpf::half_open> half_open_;
 };
 
 }  // namespace petrel

@@ -2,6 +2,7 @@
 #include "ring/ring.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "ring/permutation.hpp"
@@ -49,8 +50,9 @@ std::uint64_t ring_seed(const bpf::address& address, std::uint16_t port) {
 }
 
 std::uint32_t ring_slots(std::size_t backends) {
-  const std::size_t fine = std::min(backends * kFineSlots, kFineTotal);
-  const std::size_t wanted = std::max<std::size_t>({kLeastSlots, fine, backends * kCoarseSlots});
+  const std::size_t room = std::bit_ceil(backends);
+  const std::size_t fine = std::min(room * kFineSlots, kFineTotal);
+  const std::size_t wanted = std::max<std::size_t>({kLeastSlots, fine, room * kCoarseSlots});
   auto slots = static_cast<std::uint32_t>(wanted);
   while (!is_prime(slots)) ++slots;
   return slots;
@@ -107,6 +109,8 @@ std::vector<std::uint32_t> build_neutral(std::span<const RingMember> members, st
   for (const RingMember& member : ordered) walks.emplace_back(member.seed, slots);
 
   std::vector<std::uint32_t> ring(slots, 0);
+  // Beside the ring: nearly all of the time goes into asking, and a byte each stays in the cache.
+  std::vector<std::uint8_t> taken(slots, 0);
   std::vector<std::uint32_t> credit(ordered.size(), 0);
   for (std::uint32_t round = 0; round < longest; ++round) {
     for (std::size_t i = 0; i < ordered.size(); ++i) {
@@ -114,8 +118,11 @@ std::vector<std::uint32_t> build_neutral(std::span<const RingMember> members, st
       credit[i] += quotas[i];
       if (credit[i] < longest) continue;
       credit[i] -= longest;
-      std::uint32_t slot = walks[i].next();
-      while (ring[slot] != 0) slot = walks[i].next();
+      RingWalk walk = walks[i];  // a copy stays in registers
+      std::uint32_t slot = walk.next();
+      while (taken[slot] != 0) slot = walk.next();
+      walks[i] = walk;
+      taken[slot] = 1;
       ring[slot] = ordered[i].backend_id;
     }
   }

@@ -30,9 +30,10 @@ struct RingChange {
 // two port bytes in network order, then the finisher of splitmix64 to spread the low bits.
 std::uint64_t ring_seed(const bpf::address& address, std::uint16_t port);
 
-// A prime, at least 1009. Up to 100 backends it has 500 slots for each, so that one slot is the
-// least weight (0.2 % of base); beyond that at least 100 for each. Limits of the configuration
-// (MAX_BACKENDS) keep it under 410,000.
+// A prime, at least 1009, by the number of backends rounded up to a power of two: one backend more or
+// less leaves the ring's length, and so most flows' slots, as they are. Up to 64 backends it has 500
+// slots for each, so that one slot is the least weight (0.2 % of base); beyond that at least 100 for
+// each. Limits of the configuration (MAX_BACKENDS) keep it under 410,000.
 std::uint32_t ring_slots(std::size_t backends);
 
 // How many of `slots` each member is due, by largest remainder, in the members' order. A weight

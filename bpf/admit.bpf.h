@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* Admission: which new connections are refused at once, so that what is admitted is answered.
+ *
+ * Two rules, both in force only while the agent lives. A limit on the requests in flight, of a
+ * service and of each backend, with a lower one for retries, so that they are refused first. And a
+ * budget for retries, a token bucket: retries beyond it are refused, first attempts are not.
+ */
+#ifndef PETREL_BPF_ADMIT_BPF_H
+#define PETREL_BPF_ADMIT_BPF_H
+
+#include "bpf/place.bpf.h"
+
+#define TOKEN_Q16 65536ULL
+#define NS_PER_S 1000000000ULL
+#define FILL_NS (1ULL << 32) /* times a 32-bit rate it fits 64 bits; more is earned by the second */
+
+/* Takes one token; false: there is none. Exact on any number of CPUs: the bucket has a lock, which
+ * only retries take. */
+static __noinline bool spend_token(__u32 service_id, __u64 now_ns) {
+  struct budget *budget = bpf_map_lookup_elem(&budgets, &service_id);
+  bool spent = false;
+
+  if (!budget) return true;
+  bpf_spin_lock(&budget->lock);
+  /* Clocks of two CPUs may differ by a little: time does not run back. */
+  __u64 elapsed_ns = now_ns > budget->filled_ns ? now_ns - budget->filled_ns : 0;
+  __u64 earned_q16;
+  if (elapsed_ns > FILL_NS) {
+    earned_q16 = elapsed_ns / NS_PER_S * budget->rate_q16;
+    elapsed_ns -= elapsed_ns % NS_PER_S;
+  } else {
+    earned_q16 = elapsed_ns * budget->rate_q16 / NS_PER_S;
+    /* Only the time that whole units took is used up: thousands of calls a second lose nothing. */
+    if (earned_q16 && earned_q16 < 1ULL << 32)
+      elapsed_ns = earned_q16 * NS_PER_S / budget->rate_q16;
+  }
+  __u64 tokens_q16 = budget->tokens_q16 + earned_q16;
+  if (earned_q16) budget->filled_ns += elapsed_ns;
+  if (tokens_q16 > budget->burst_q16) tokens_q16 = budget->burst_q16;
+  if (tokens_q16 >= TOKEN_Q16) {
+    tokens_q16 -= TOKEN_Q16;
+    budget->admitted++;
+    spent = true;
+  } else {
+    budget->refused++;
+  }
+  budget->tokens_q16 = tokens_q16;
+  bpf_spin_unlock(&budget->lock);
+  return spent;
+}
+
+/* VERDICT_FORWARDED, or the verdict with which a new connection is refused. */
+static __noinline __u32 admit(const struct service *service, const struct attempt *attempt,
+                              __u64 now_ns) {
+  bool retry = attempt->number > 1;
+  __u32 service_id = service->service_id;
+
+  if (service->flags & SERVICE_ADMIT) {
+    struct inflight *waiting = bpf_map_lookup_elem(&svc_inflight, &service_id);
+    if (waiting && is_over(waiting, retry)) return retry ? VERDICT_RETRY_OVER_LIMIT : VERDICT_OVER_LIMIT;
+  }
+  if (retry && (service->flags & SERVICE_BUDGET) && !spend_token(service_id, now_ns))
+    return VERDICT_OVER_BUDGET;
+  return VERDICT_FORWARDED;
+}
+
+/* The backend that was placed, or another if that one is at its limit of requests in flight; 0: all
+ * that were asked are. */
+static __always_inline __u32 admit_to_backend(const struct service *service, __u32 backend_id,
+                                              bool retry, __u64 hash) {
+  struct inflight *waiting = bpf_map_lookup_elem(&inflight, &backend_id);
+
+  if (!waiting || !is_over(waiting, retry)) return backend_id;
+  struct wanted wanted = {.avoid = {backend_id}, .below_limit = true, .retry = retry};
+  return other_backend(service, &wanted, hash);
+}
+
+/* A connection was refused by us. To its client that is a failure like any other: what comes next is
+ * a retry, and is to be told from a first attempt. */
+static __noinline int record_refusal(const struct connection_key *key,
+                                     const struct attempt *attempt, __u64 now_ns) {
+  struct service_stats *stats = stats_of_service(key->service_id);
+  struct failed failed = {.syn_ns = now_ns,
+                          .backend_id = attempt->previous_backend_id,
+                          .attempt = attempt->number,
+                          .failure = FAILURE_REFUSED};
+
+  if (stats && attempt->number > 1) stats->shed_retries++;
+  if (stats && attempt->number <= 1) stats->shed++;
+  return record_failure(key, &failed, now_ns);
+}
+
+#endif /* PETREL_BPF_ADMIT_BPF_H */

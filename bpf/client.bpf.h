@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+/* Packets from clients for which `connections` has no entry, or that begin a connection anew.
+ *
+ * A SYN is labelled, admitted and placed; the same SYN again may be moved off a backend that has not
+ * answered it; the client's ACK of the SYN-ACK makes the flow an established one. What comes from
+ * the middle of an unknown flow is placed by the ring, and is established once its backend knows it.
+ */
+#ifndef PETREL_BPF_CLIENT_BPF_H
+#define PETREL_BPF_CLIENT_BPF_H
+
+#include "bpf/admit.bpf.h"
+#include "bpf/reply.bpf.h"
+#include "bpf/wire.bpf.h"
+
+/* A SYN that comes again sooner than this is a copy, not a sign that its backend is silent. */
+const volatile __u64 failover_after_ns = 150000000ULL;
+
+/* The wire sensor can be left out; the flow is still pinned and forwarded. Set before load. */
+const volatile bool wire_sensor = true;
+
+/* What becomes of a packet: a backend's id (0: there is none), or this and a verdict. */
+#define REFUSED_WITH (1U << 31)
+
+/* A packet from a client on its way in. */
+struct arrival {
+  const struct packet *packet;
+  const struct service *service;
+  const struct connection_key *key;
+  __u64 hash;       /* of the flow */
+  __u64 ring_hash;  /* as the service's affinity has it */
+  __u64 now_ns;
+};
+
+static __always_inline bool is_first_syn(const struct packet *packet) {
+  return packet->is_tcp && packet->tcp->syn && !packet->tcp->ack;
+}
+
+static __always_inline bool is_reset(const struct packet *packet) {
+  return packet->is_tcp && packet->tcp->rst;
+}
+
+static __always_inline void count_placement(const struct arrival *arrival,
+                                            const struct half_open *flow,
+                                            struct backend_stats *stats) {
+  __u32 service_id = arrival->service->service_id;
+  struct service_stats *counts = stats_of_service(service_id);
+
+  stats->connections++;
+  stats->packets_in++;
+  if (flow->attempt > 1) stats->retry_connections++;
+  if (!(flow->flags & (CONNECTION_STEERED | CONNECTION_OFF_RING | CONNECTION_NEUTRAL)) || !counts)
+    return;
+  if (flow->flags & CONNECTION_STEERED) {
+    counts->steered++;
+    count_verdict(service_id, VERDICT_STEERED);
+  }
+  if (flow->flags & CONNECTION_OFF_RING) {
+    counts->off_ring++;
+    count_verdict(service_id, VERDICT_OFF_RING);
+  }
+  if (flow->flags & CONNECTION_NEUTRAL) counts->neutral++;
+}
+
+/* Fills a claimed entry; the caller has labelled and placed the flow. It is BUSY until the end. */
+static __always_inline void fill_half_open(struct half_open *flow, const struct arrival *arrival,
+                                           const struct placement *placement,
+                                           const struct attempt *attempt, __u64 now_ns) {
+  const struct packet *packet = arrival->packet;
+
+  flow->key = *arrival->key;
+  flow->backend_id = placement->backend_id;
+  flow->syn_ns = now_ns;
+  flow->synack_ns = 0;
+  flow->sent_ns = now_ns;
+  flow->syn_seq = packet->is_tcp ? bpf_ntohl(packet->tcp->seq) : 0;
+  flow->backend_seq = 0;
+  flow->previous_backend_id = attempt->previous_backend_id;
+  flow->state = CONNECTION_SYN;
+  flow->attempt = attempt->number;
+  flow->previous_failure = attempt->previous_failure;
+  flow->syn_repeats = 0;
+  flow->moved_from[0] = 0;
+  flow->moved_from[1] = 0;
+  flow->connect_us = 0;
+  flow->moves = 0;
+  flow->masked = 0;
+  flow->options_bytes = SYN_NOT_KEPT;
+}
+
+/* A flow without an entry: places it and makes one. */
+static __noinline __u32 open_flow(const struct arrival *arrival) {
+  const struct service *service = arrival->service;
+  const struct packet *packet = arrival->packet;
+  __u32 service_id = service->service_id;
+  __u64 now_ns = arrival->now_ns;
+  struct attempt attempt = {.number = 1};
+  struct placement placement = {};
+  bool is_syn = is_first_syn(packet);
+  bool begins = is_syn || !packet->is_tcp;
+  bool silent = agent_is_silent(now_ns);
+
+  if (is_syn && wire_sensor) label_request(arrival->key, now_ns, &attempt);
+  bool admits = is_syn && !silent && (service->flags & (SERVICE_ADMIT | SERVICE_BUDGET));
+  __u32 verdict = admits ? admit(service, &attempt, now_ns) : VERDICT_FORWARDED;
+  if (verdict == VERDICT_FORWARDED) {
+    place(service, arrival->ring_hash, &attempt, silent, &placement);
+    if (!placement.backend_id) return 0;
+    if (admits && (service->flags & SERVICE_ADMIT)) {
+      placement.backend_id = admit_to_backend(service, placement.backend_id, attempt.number > 1,
+                                              arrival->ring_hash);
+      if (!placement.backend_id)
+        verdict = attempt.number > 1 ? VERDICT_RETRY_OVER_LIMIT : VERDICT_OVER_LIMIT;
+    }
+  }
+  if (verdict != VERDICT_FORWARDED) {
+    record_refusal(arrival->key, &attempt, now_ns);
+    return REFUSED_WITH | verdict;
+  }
+  count_verdict(service_id, begins ? VERDICT_MISS_SYN : VERDICT_ADOPTED);
+  /* A RST ends what it belongs to: nothing to be remembered. */
+  if (is_reset(packet)) return placement.backend_id;
+
+  struct backend_stats *stats = stats_of_backend(placement.backend_id);
+  struct half_open *flow = claim_half_open(arrival->hash, now_ns);
+  if (!flow || !stats) {
+    count_verdict(service_id, VERDICT_TABLE_FULL);
+    return placement.backend_id;
+  }
+  fill_half_open(flow, arrival, &placement, &attempt, now_ns);
+  __u32 flags = placement.flags;
+  if (is_syn) {
+    keep_syn(flow, packet);
+    if (wire_sensor && !(service->flags & SERVICE_DSR)) {
+      flags |= CONNECTION_WAITING_SYN;
+      struct wait wait = syn_wait_of(flow, service_id);
+      take_wait(&wait, stats, now_ns);
+    }
+  } else if (!begins) {
+    flags |= CONNECTION_ADOPTED;
+    flow->backend_seq = bpf_ntohl(packet->tcp->ack_seq) - 1; /* what the client has of it */
+  }
+  flow->flags = flags;
+  if (begins)
+    count_placement(arrival, flow, stats);
+  else
+    stats->packets_in++;
+  return placement.backend_id;
+}
+
+/* Gives the flow's SYN to another backend. */
+static __noinline int move_syn(struct half_open *flow, __u32 to, __u32 flag, __u64 now_ns) {
+  struct backend_stats *left = stats_of_backend(flow->backend_id);
+  struct backend_stats *taken = stats_of_backend(to);
+  __u32 service_id = flow->key.service_id;
+
+  if (!left || !taken) return 0;
+  struct wait wait = syn_wait_of(flow, service_id);
+  bool waited = end_wait(&wait, left, flow->sent_ns, now_ns);
+  __u8 failure = FAILURE_HANDSHAKE_TIMEOUT;
+  if (flag == CONNECTION_MASKED) {
+    left->masked++;
+    flow->masked++;
+    failure = FAILURE_REFUSED;
+  } else {
+    left->failovers++;
+  }
+  /* One that waits no longer was blamed for when its client came again. */
+  if (waited || !wire_sensor) blame(left, failure);
+  struct event *event = begin_event(EVENT_MOVED, &flow->key, now_ns);
+  if (event) {
+    event->syn_ns = flow->syn_ns;
+    event->backend_id = flow->backend_id;
+    event->attempt = flow->attempt;
+    event->syn_repeats = flow->syn_repeats;
+    event->state = CONNECTION_SYN;
+    event->failure = flag == CONNECTION_MASKED ? FAILURE_REFUSED : FAILURE_HANDSHAKE_TIMEOUT;
+    event->waited_ns = now_ns - flow->sent_ns;
+    submit_event(event);
+  }
+  flow->moved_from[1] = flow->moved_from[0];
+  flow->moved_from[0] = flow->backend_id;
+  flow->backend_id = to;
+  flow->moves++;
+  flow->sent_ns = now_ns;
+  __sync_fetch_and_or(&flow->flags, flag);
+  wait.backend_id = to;
+  taken->connections++;
+  taken->packets_in++;
+  if (waited) begin_wait(&wait, taken, now_ns);
+  return 0;
+}
+
+/* Another backend for a SYN whose own does not take it; 0: there is none, or it has moved enough. */
+static __always_inline __u32 next_backend(const struct service *service,
+                                          const struct half_open *flow, __u64 ring_hash,
+                                          bool neutral) {
+  struct wanted wanted = {
+      .avoid = {flow->backend_id, flow->moved_from[0], flow->moved_from[1]}, .neutral = neutral};
+
+  if (flow->moves >= MAX_MOVES) return 0;
+  return other_backend(service, &wanted, ring_hash);
+}
+
+/* The same SYN again: its answer is lost, or its backend is silent. */
+static __noinline __u32 repeat_syn(const struct arrival *arrival, struct half_open *flow) {
+  const struct service *service = arrival->service;
+  struct backend_stats *stats = stats_of_backend(flow->backend_id);
+  __u64 now_ns = bpf_ktime_get_ns();
+  __u32 other = 0;
+
+  SATURATING_INCREMENT(flow->syn_repeats);
+  if (stats) stats->syn_repeats++;
+  if ((service->flags & SERVICE_FAILOVER) && !(service->flags & SERVICE_DSR) &&
+      !flow->synack_ns && now_ns - flow->sent_ns >= failover_after_ns)
+    other = next_backend(service, flow, arrival->ring_hash, agent_is_silent(now_ns));
+  if (!other) {
+    if (stats) stats->packets_in++;
+    return flow->backend_id;
+  }
+  count_verdict(service->service_id, VERDICT_FAILED_OVER);
+  move_syn(flow, other, CONNECTION_FAILED_OVER, now_ns);
+  return other;
+}
+
+/* A segment of a half-open flow that is no SYN: perhaps the client's sign of life. */
+static __noinline __u32 continue_flow(const struct arrival *arrival, struct half_open *flow) {
+  const struct packet *packet = arrival->packet;
+  bool one_way = arrival->service->flags & SERVICE_DSR;
+  __u32 backend_id = flow->backend_id;
+  struct backend_stats *stats = stats_of_backend(backend_id);
+  bool proven;
+
+  if (!packet->is_tcp) {
+    proven = one_way || flow->state == CONNECTION_ANSWERED;
+  } else {
+    __u32 acked = bpf_ntohl(packet->tcp->ack_seq) - (flow->backend_seq + 1);
+    if (packet->tcp->rst) {
+      __u8 failure = flow->flags & CONNECTION_WAITING_SYN ? FAILURE_ABANDONED : FAILURE_NONE;
+      if (stats) {
+        stats->packets_in++;
+        stats->client_resets++;
+      }
+      end_half_open(flow, CLOSED_BY_CLIENT_RST, failure, arrival->now_ns);
+      return backend_id;
+    }
+    /* Without the backend's half (dsr) the client's own numbers must do. */
+    if (one_way)
+      proven = bpf_ntohl(packet->tcp->seq) == flow->syn_seq + 1 || (flow->flags & CONNECTION_ADOPTED);
+    else
+      proven = flow->synack_ns && packet->tcp->ack && acked < 65536;
+  }
+  struct connection *connection = NULL;
+  if (proven) {
+    __u32 next_seq = packet->is_tcp ? flow->syn_seq + 1 : 0;
+    if (packet->is_tcp && (flow->flags & CONNECTION_ADOPTED))
+      next_seq = bpf_ntohl(packet->tcp->seq);
+    connection = promote(flow, next_seq);
+  }
+  if (connection && wire_sensor)
+    sense_client_segment(packet, arrival->key, connection, one_way);
+  else if (stats)
+    stats->packets_in++;
+  return backend_id;
+}
+
+/* The flow's backend has left the service: its flow is reset or moved, as the service says. */
+static __noinline __u32 leave_gone(const struct arrival *arrival, struct connection *connection) {
+  const struct service *service = arrival->service;
+  struct attempt attempt = {.number = 1};
+  struct placement placement = {};
+  __u64 now_ns = arrival->now_ns;
+
+  if ((service->flags & SERVICE_RESET_GONE) && arrival->packet->is_tcp) {
+    /* The entry stays: what its backend still says of it is to be answered as well. */
+    end_connection(arrival->key, connection, CLOSED_BY_US, FAILURE_NONE, now_ns);
+    return REFUSED_WITH | VERDICT_GONE_RESET;
+  }
+  place(service, arrival->ring_hash, &attempt, agent_is_silent(now_ns), &placement);
+  if (!placement.backend_id) return 0;
+  struct backend_stats *stats = stats_of_backend(connection->backend_id);
+  struct wait wait = wait_of(connection, service->service_id);
+  if (stats && (connection->flags & CONNECTION_WAITING))
+    end_wait(&wait, stats, connection->request_ns, now_ns);
+  connection->backend_id = placement.backend_id;
+  __sync_fetch_and_or(&connection->flags, CONNECTION_MOVED);
+  count_verdict(service->service_id, VERDICT_GONE_MOVED);
+  return placement.backend_id;
+}
+
+static __always_inline bool is_gone(__u32 backend_id, __u32 service_id) {
+  struct backend *backend = bpf_map_lookup_elem(&backends, &backend_id);
+
+  return !backend || backend->service_id != service_id || backend->state == BACKEND_REMOVED;
+}
+
+/* dsr: a SYN from a port whose flow is in `connections`. (nat: its answer will tell.) True: it is the
+ * SYN that began that flow, and its backend is there. */
+static __noinline bool is_old_syn(const struct arrival *arrival, struct connection *connection) {
+  if (connection->state != CONNECTION_CLOSED && !(connection->flags & CONNECTION_ADOPTED) &&
+      connection->syn_seq == bpf_ntohl(arrival->packet->tcp->seq) &&
+      !is_gone(connection->backend_id, arrival->service->service_id)) {
+    struct backend_stats *stats = stats_of_backend(connection->backend_id);
+    SATURATING_INCREMENT(connection->syn_repeats);
+    if (stats) {
+      stats->syn_repeats++;
+      stats->packets_in++;
+    }
+    return true;
+  }
+  end_connection(arrival->key, connection, CLOSED_BY_REUSE, FAILURE_NONE, arrival->now_ns);
+  bpf_map_delete_elem(&connections, arrival->key);
+  return false;
+}
+
+/* The backend of a packet that is not simply one of an established flow with a backend that is
+ * there. Returns its id, 0 if there is none, or REFUSED_WITH a verdict. */
+static __noinline __u32 backend_of(const struct packet *packet, const struct service *service,
+                                   const struct connection_key *key,
+                                   struct connection *connection) {
+  struct arrival arrival = {
+      .packet = packet, .service = service, .key = key, .now_ns = bpf_ktime_get_ns()};
+  bool is_syn = is_first_syn(packet);
+
+  arrival.hash = hash_flow(key, 0, false);
+  arrival.ring_hash = arrival.hash;
+  if (service->hash_seed || (service->flags & SERVICE_AFFINITY))
+    arrival.ring_hash = hash_flow(key, service->hash_seed, service->flags & SERVICE_AFFINITY);
+  if (connection && !is_syn) return leave_gone(&arrival, connection);
+  if (connection && is_old_syn(&arrival, connection)) return connection->backend_id;
+
+  struct half_open *flow = find_half_open(key, arrival.hash);
+  if (flow && is_gone(flow->backend_id, service->service_id)) {
+    end_half_open(flow, CLOSED_BY_US, FAILURE_NONE, arrival.now_ns);
+    flow = NULL;
+  }
+  if (flow && !is_syn) return continue_flow(&arrival, flow);
+  if (flow && !(flow->flags & CONNECTION_ADOPTED) &&
+      flow->syn_seq == bpf_ntohl(packet->tcp->seq))
+    return repeat_syn(&arrival, flow);
+  if (flow) end_half_open(flow, CLOSED_BY_REUSE, FAILURE_NONE, arrival.now_ns);
+  /* Here rather than in open_flow(): the stack is 512 bytes for a whole chain of calls. */
+  if (is_syn && wire_sensor) remember_syn(key, arrival.now_ns);
+  return open_flow(&arrival);
+}
+
+#endif /* PETREL_BPF_CLIENT_BPF_H */
