@@ -6,12 +6,14 @@
 #     .2  eth0    to-client .1 │ to-b1 .1        the client routes them to lb, where XDP or
 #   and 10.N.128.0/17          └──────── bN      nothing answers.  IPv6: fd00:N:… alike.
 #
+# A dsr backend has the VIP on its lo too, and takes off what the balancer puts around packets.
 # N is in every address because the kernel-wide sensors see all labs and tell them apart by it.
 # The functions named *_batch print commands for `ip -batch`: a process for each would cost seconds.
 # shellcheck shell=bash disable=SC2034,SC2154 # names are shared with who sources this
 
 # The lb's ends of all links are in one group, so that one command removes them.
 readonly link_group=70
+readonly client_mtu=1500
 
 # Index 0 is the client. Fixed MACs keep captures and neighbour tables comparable between runs.
 node_mac() { printf '02:70:%02x:%02x:00:02' "$1" "$2"; }
@@ -55,14 +57,16 @@ namespaces_batch() {
 }
 
 # One queue at each end: native XDP on a veth needs as many receive queues as its peer sends on.
+# links_batch NAME ID BACKENDS MTU: the MTU of the backends' links; the client's has the usual one.
 links_batch() {
-  local name=$1 id=$2 backends=$3 i node
+  local name=$1 id=$2 backends=$3 mtu=$4 i node ends
   for ((i = 0; i <= backends; i++)); do
     node=$(node_name "$i")
-    printf 'link add name to-%s address %s numtxqueues 1 numrxqueues 1 netns petrel-%s-lb ' \
-      "$node" "$(lb_mac "$id" "$i")" "$name"
-    printf 'type veth peer name eth0 address %s numtxqueues 1 numrxqueues 1 netns petrel-%s-%s\n' \
-      "$(node_mac "$id" "$i")" "$name" "$node"
+    ends="mtu $((i == 0 ? client_mtu : mtu)) numtxqueues 1 numrxqueues 1"
+    printf 'link add name to-%s address %s %s netns petrel-%s-lb ' \
+      "$node" "$(lb_mac "$id" "$i")" "$ends" "$name"
+    printf 'type veth peer name eth0 address %s %s netns petrel-%s-%s\n' \
+      "$(node_mac "$id" "$i")" "$ends" "$name" "$node"
   done
 }
 
@@ -122,9 +126,9 @@ configure_node() {
     die "$exit_runtime" "cannot set the offloads of eth0 in $namespace"
 }
 
-# raise_network NAME ID BACKENDS
+# raise_network NAME ID BACKENDS MTU
 raise_network() {
-  local name=$1 id=$2 backends=$3 i node
+  local name=$1 id=$2 backends=$3 mtu=$4 i node
   namespaces_batch "$name" "$backends" | ip -batch - ||
     die "$exit_missing" "cannot create namespaces petrel-$name-*: needs CAP_SYS_ADMIN and" \
       "CAP_NET_ADMIN on a kernel with CONFIG_NET_NS, and no namespaces of these names"
@@ -134,7 +138,7 @@ raise_network() {
   for ((i = 1; i <= backends; i++)); do
     sysctl_script backend | in_node "petrel-$name-b$i" sh -e
   done
-  links_batch "$name" "$id" "$backends" | ip -batch - ||
+  links_batch "$name" "$id" "$backends" "$mtu" | ip -batch - ||
     die "$exit_missing" "cannot create the veth links of lab $name: needs CONFIG_VETH"
   lb_batch "$id" "$backends" | ip -n "petrel-$name-lb" -batch - ||
     die "$exit_runtime" "cannot set addresses and routes in petrel-$name-lb"
@@ -143,4 +147,47 @@ raise_network() {
   done
   neighbours_batch "$id" "$backends" | ip -n "petrel-$name-lb" -batch - ||
     die "$exit_runtime" "cannot set the IPv6 neighbours of petrel-$name-lb"
+}
+
+# dsr_backends NAME ID BACKENDS OBJECT: each has the VIPs as addresses of its own, which it tells
+# nobody about: only what asks for eth0's own address is answered, and nothing is asked from a VIP.
+dsr_backends() {
+  local name=$1 id=$2 backends=$3 object=$4 i namespace
+  for ((i = 1; i <= backends; i++)); do
+    namespace=petrel-$name-b$i
+    in_node "$namespace" sh -ec 'cd /proc/sys/net/ipv4/conf/all; echo 1 >arp_ignore
+      echo 2 >arp_announce'
+    printf 'addr add %s dev lo%s\n' "10.$id.100.1/32" '' "fd00:$id:100::1/128" ' nodad' |
+      ip -n "$namespace" -batch - || die "$exit_runtime" "cannot set the VIPs in $namespace"
+    printf '%s\n' 'qdisc add dev eth0 clsact' \
+      "filter add dev eth0 ingress bpf direct-action object-file $object section tc" |
+      tc -n "$namespace" -batch - ||
+      die "$exit_missing" "cannot attach $object to eth0 in $namespace: needs CAP_BPF and" \
+        "CAP_NET_ADMIN on a kernel with CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS"
+  done
+}
+
+# xdp_ends NAME BACKENDS OBJECT: a program that lets all pass on each node's end. What lb's XDP
+# sends back where it came from (XDP_TX) waits in a veth for the next packet unless its far end has one:
+# veth_xdp_flush() asks for a program, where a redirect is content with GRO.
+xdp_ends() {
+  local name=$1 backends=$2 object=$3 i namespace
+  for ((i = 0; i <= backends; i++)); do
+    namespace=petrel-$name-$(node_name "$i")
+    ip -n "$namespace" link set dev eth0 xdpdrv obj "$object" sec xdp ||
+      die "$exit_missing" "cannot attach $object to eth0 in $namespace: needs CAP_BPF and" \
+        "CAP_NET_ADMIN"
+  done
+}
+
+# single_packets NAME BACKENDS: a capture at a node's end then shows packets as they were on the
+# wire, where GRO would show several as one, whose checksum nobody ever made. Call it after
+# xdp_ends: a program keeps the NAPI context that GRO was there for.
+single_packets() {
+  local name=$1 backends=$2 i namespace
+  for ((i = 0; i <= backends; i++)); do
+    namespace=petrel-$name-$(node_name "$i")
+    in_node "$namespace" ethtool -K eth0 gro off ||
+      die "$exit_runtime" "cannot switch GRO off in $namespace"
+  done
 }

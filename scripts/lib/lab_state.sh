@@ -151,16 +151,18 @@ lab_number() {
   sed -n "s/^  \"$2\": \([0-9]*\),\$/\1/p" "$lab_dir/$1/lab.json" 2>/dev/null || true
 }
 
-# describe_lab NAME ID BACKENDS: the description as JSON. Names are plain (check_name) and the
+# describe_lab NAME ID BACKENDS MTU DSR: the description as JSON; DSR is 0 or 1. Names are plain (check_name) and the
 # rest is ours, so nothing needs escaping unless PETREL_LAB_DIR is odd, which scripts/lab refuses.
 describe_lab() {
-  local name=$1 id=$2 backends=$3 i
+  local name=$1 id=$2 backends=$3 mtu=$4 dsr=$5 i
   cat <<JSON
 {
   "schema": "petrel/lab/v1",
   "name": "$name",
   "id": $id,
   "backends": $backends,
+  "mtu": $mtu,
+  "dsr": $( ((dsr)) && echo true || echo false),
   "vip4": "10.$id.100.1",
   "vip6": "fd00:$id:100::1",
   "vip4_net": "10.$id.100.0/24",

@@ -22,8 +22,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int kServicePort = 80;
-constexpr int kBackendPort = 8080;
 constexpr auto kPollInterval = 20ms;
 
 std::string endpoint(const std::string& address, int port) {
@@ -78,9 +76,14 @@ std::string Lab::model() {
 // --- life ----------------------------------------------------------------------------------------
 
 Lab::Lab(LabOptions options) : options_(std::move(options)) {
-  const Finished raised = run({PETREL_LAB_SCRIPT, "up", "--backends",
-                               std::to_string(options_.backends), "--owner",
-                               std::to_string(::getpid()), "--json"});
+  std::vector<std::string> argv = {PETREL_LAB_SCRIPT, "up", "--json",
+                                   "--backends", std::to_string(options_.backends),
+                                   "--owner", std::to_string(::getpid()),
+                                   "--mtu", std::to_string(options_.mtu),
+                                   "--program", PETREL_LAB_PROGRAM, "--xdp-ends"};
+  if (options_.dsr) argv.push_back("--dsr");
+  if (options_.single_packets) argv.push_back("--single-packets");
+  const Finished raised = run(argv);
   if (raised.exit_code != 0) throw std::runtime_error("raise a lab: " + raised.err);
   facts_ = std::make_unique<Facts>(raised.out);
   name_ = fact("/name");
@@ -110,12 +113,15 @@ Lab::~Lab() {
 void Lab::start_backends() {
   for (int i = 1; i <= options_.backends; ++i) {
     const std::string name = "b" + std::to_string(i);
-    spawn(name, name,
-          {PETREL_TRAFFIC_BINARY, "backend", "--name", name, "--listen",
-           endpoint(backend_address(i, Family::kV4), kBackendPort), "--listen",
-           endpoint(backend_address(i, Family::kV6), kBackendPort), "--control", control_path(i),
-           "--service-time-ms", std::to_string(options_.service_time_ms), "--distribution",
-           options_.distribution});
+    std::vector<std::string> argv = {PETREL_TRAFFIC_BINARY, "backend", "--name", name,
+                                     "--control", control_path(i),
+                                     "--service-time-ms", std::to_string(options_.service_time_ms),
+                                     "--distribution", options_.distribution};
+    for (const Family family : {Family::kV4, Family::kV6}) {
+      append(argv, {"--listen", endpoint(backend_address(i, family), kBackendPort)});
+      if (options_.dsr) append(argv, {"--listen", endpoint(vip(family), kServicePort)});
+    }
+    spawn(name, name, argv);
   }
   for (int i = 1; i <= options_.backends; ++i) {
     await("b" + std::to_string(i) + " listens", [&] { return fs::exists(control_path(i)); });
@@ -127,10 +133,10 @@ void Lab::start_backends() {
 std::string Lab::fact(const std::string& pointer) const { return facts_->text(pointer); }
 
 std::string Lab::backend_address(int number, Family family) const {
-  // Node 0 is the client.
-  return fact("/nodes/" + std::to_string(number) +
-              (family == Family::kV4 ? "/address4" : "/address6"));
+  return node_address(*facts_, number, family);
 }
+
+std::string Lab::vip(Family family) const { return vip_address(*facts_, family); }
 
 // Not `ip netns exec`, which hides /sys/fs/bpf. nsenter becomes the program: one process.
 std::vector<std::string> Lab::in_node(const std::string& node,
@@ -145,6 +151,22 @@ Process& Lab::spawn(const std::string& name, const std::string& node,
                     const std::vector<std::string>& argv) {
   processes_.push_back(std::make_unique<Process>(name_ + " " + name, in_node(node, argv)));
   return *processes_.back();
+}
+
+Process& Lab::start(const std::string& node, const std::vector<std::string>& argv) {
+  return spawn(node + " " + argv[0], node, argv);
+}
+
+Finished Lab::run_on(const std::string& node, const std::vector<std::string>& argv,
+                     std::chrono::milliseconds deadline) const {
+  return run(in_node(node, argv), deadline);
+}
+
+void Lab::await_listener(const std::string& node, int port, const std::string& protocol) const {
+  const std::string asked = "( sport = :" + std::to_string(port) + " )";
+  await(node + " listens on " + protocol + " port " + std::to_string(port), [&] {
+    return !run_on(node, {"ss", "-Hnl", "--" + protocol, asked}).out.empty();
+  });
 }
 
 Finished Lab::petrel(const std::vector<std::string>& arguments) {
@@ -179,7 +201,7 @@ Process& Lab::start_agent(const AgentSetup& setup) {
 Process& Lab::start_client(const std::vector<std::string>& options, Family family) {
   const bool v4 = family == Family::kV4;
   std::vector<std::string> argv = {PETREL_TRAFFIC_BINARY, "client", "--json", "--target",
-                                   endpoint(fact(v4 ? "/vip4" : "/vip6"), kServicePort),
+                                   endpoint(vip(family), kServicePort),
                                    "--sources", fact(v4 ? "/client4_net" : "/client6_net")};
   append(argv, options);
   return spawn("client", "client", argv);
@@ -214,31 +236,9 @@ double Lab::answered() {
   return sum;
 }
 
-// --- configuration -------------------------------------------------------------------------------
-
-std::string Lab::service_lines(Family family) const {
-  const bool v4 = family == Family::kV4;
-  std::string lines = "[[service]]\nname = \"" + std::string(v4 ? "web" : "web6") +
-                      "\"\naddress = \"" + fact(v4 ? "/vip4" : "/vip6") +
-                      "\"\nport = " + std::to_string(kServicePort) + "\n";
-  for (int i = 1; i <= options_.backends; ++i) {
-    lines += "[[service.backend]]\nname = \"b" + std::to_string(i) + "\"\naddress = \"" +
-             backend_address(i, family) + "\"\nport = " + std::to_string(kBackendPort) + "\n";
-  }
-  return lines;
-}
-
 void Lab::write_config(const AgentSetup& setup) {
-  std::string interfaces = "\"to-client\"";
-  for (int i = 1; i <= options_.backends; ++i) interfaces += ", \"to-b" + std::to_string(i) + "\"";
-  for (const std::string& more : setup.interfaces) interfaces += ", \"" + more + "\"";
   std::ofstream file(config_path_);
-  file << "[agent]\npin_path = \"" << fact("/pin_path") << "\"\nsocket = \"" << socket_
-       << "\"\ninterfaces = [" << interfaces << "]\nmodel = \""
-       << (setup.model.empty() ? model() : setup.model) << "\"\nmode = \"" << setup.mode << "\"\n"
-       << setup.agent_lines << "\n[control]\n"
-       << setup.control_lines << "\n";
-  for (const Family family : options_.families) file << service_lines(family);
+  file << config_text(*facts_, options_, setup, socket_, model());
   file.close();
   if (!file) throw std::runtime_error("write " + config_path_);
 }

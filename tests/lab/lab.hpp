@@ -3,7 +3,8 @@
 //
 //   client ── lb ─┬─ b1        The agent runs in `lb`, with XDP on to-client and to-b1 ... to-bN.
 //                 ├─ ...       Services "web" (IPv4) and "web6" (IPv6) on port 80, as asked for;
-//                 └─ bN        the backends listen on port 8080 of both families.
+//                 └─ bN        the backends listen on port 8080 of both families, with dsr on
+//                              port 80 of the VIPs.
 //
 // Has a name and addresses of its own, so that any number stand side by side, and ends with its
 // object, or with the test's process however that ends. Throws std::runtime_error where something
@@ -15,28 +16,11 @@
 #include <string>
 #include <vector>
 
+#include "tests/lab/lab_config.hpp"
 #include "tests/lab/process.hpp"
 #include "tests/lab/status.hpp"
 
 namespace petrel::test {
-
-enum class Family { kV4, kV6 };
-
-struct LabOptions {
-  int backends = 3;
-  double service_time_ms = 4;
-  std::string distribution = "lognormal";
-  std::vector<Family> families = {Family::kV4};  // each a service, in this order
-};
-
-struct AgentSetup {
-  std::string mode = "act";
-  std::string model = {};                    // "": the repository's
-  std::vector<std::string> arguments = {};   // of `petrel agent`
-  std::string agent_lines = {};              // more of [agent]
-  std::string control_lines = {};            // of [control]
-  std::vector<std::string> interfaces = {};  // beside the lab's own
-};
 
 class Lab {
  public:
@@ -58,6 +42,16 @@ class Lab {
   // `petrel ARGUMENTS` in lb, to its end.
   Finished petrel(const std::vector<std::string>& arguments);
   Process& start_petrel(const std::vector<std::string>& arguments);
+  // Any program on a node: "client", "lb", "b1" ...; ends with the lab if not before.
+  Process& start(const std::string& node, const std::vector<std::string>& argv);
+  Finished run_on(const std::string& node, const std::vector<std::string>& argv,
+                  std::chrono::milliseconds deadline = 20s) const;
+  // Waits until somebody listens on the port of a node; "tcp" or "udp".
+  void await_listener(const std::string& node, int port, const std::string& protocol = "tcp") const;
+  std::string vip(Family family = Family::kV4) const;
+  std::string backend_address(int number, Family family = Family::kV4) const;
+  std::string pin_path() const { return fact("/pin_path"); }
+  int backends() const { return options_.backends; }
   const std::string& config_path() const { return config_path_; }
   const std::string& socket() const { return socket_; }
   std::string path(const std::string& file) const { return run_dir_ + "/" + file; }
@@ -88,8 +82,6 @@ class Lab {
                  const std::vector<std::string>& argv);
   void start_backends();
   void write_config(const AgentSetup& setup);
-  std::string service_lines(Family family) const;
-  std::string backend_address(int number, Family family) const;
   std::string control_path(int number) const {
     return path("b" + std::to_string(number) + ".sock");
   }

@@ -41,10 +41,14 @@ class Lab:
     """with Lab(backends=4, bin_dir=...) as lab: ..."""
 
     def __init__(self, backends, bin_dir, service_time_ms=10.0, distribution="lognormal",
-                 concurrency=16, queue=1024, seed=1, family=4):
+                 concurrency=16, queue=1024, seed=1, family=4, dsr=False, mtu=1500,
+                 xdp_ends=False):
         self.count = backends
         self.bin = Path(bin_dir)
         self.family = family
+        self.dsr = dsr
+        self.mtu = mtu
+        self.xdp_ends = xdp_ends
         self.backend_options = [
             "--service-time-ms", str(service_time_ms), "--distribution", distribution,
             "--concurrency", str(concurrency), "--queue", str(queue), "--seed", str(seed)]
@@ -55,9 +59,11 @@ class Lab:
     # --- life ---------------------------------------------------------------------------------
 
     def __enter__(self):
+        options = ["--dsr"] * self.dsr + ["--xdp-ends"] * self.xdp_ends
         up = subprocess.run(
-            [ROOT / "scripts/lab", "up", "--backends", str(self.count), "--owner",
-             str(os.getpid()), "--json"], capture_output=True, text=True, check=False)
+            [ROOT / "scripts/lab", "up", "--backends", str(self.count), "--mtu", str(self.mtu),
+             "--owner", str(os.getpid()), "--json", *options],
+            capture_output=True, text=True, check=False)
         if up.returncode != 0:
             raise LabError(f"raise the lab: {up.stderr.strip()}")
         self.facts = json.loads(up.stdout)
@@ -110,6 +116,9 @@ class Lab:
         return node["address4" if self.family == 4 else "address6"]
 
     def backend_endpoint(self, i):
+        """Where it listens: with dsr the VIP, which is on its lo."""
+        if self.dsr:
+            return endpoint(self.vip, SERVICE_PORT)
         return endpoint(self.backend_address(i), BACKEND_PORT)
 
     @property
@@ -120,7 +129,20 @@ class Lab:
     def sources(self):
         return self.facts["client4_net" if self.family == 4 else "client6_net"]
 
-    def write_config(self, mode, model, extra=""):
+    def service_lines(self, extra=""):
+        """The [[service]] over all backends; `extra` lines are its own."""
+        lines = ["[[service]]", 'name = "web"', f'address = "{self.vip}"', f"port = {SERVICE_PORT}"]
+        if self.dsr:
+            lines.append('forward = "dsr"')
+        lines.append(extra)
+        for i in range(1, self.count + 1):
+            lines += ["[[service.backend]]", f'name = "b{i}"',
+                      f'address = "{self.backend_address(i)}"']
+            if not self.dsr:
+                lines.append(f"port = {BACKEND_PORT}")
+        return lines
+
+    def write_config(self, mode, model, extra="", service_extra=""):
         """A configuration for one service over all backends; returns its path."""
         interfaces = ["to-client"] + [f"to-b{i}" for i in range(1, self.count + 1)]
         lines = ["[agent]",
@@ -130,10 +152,7 @@ class Lab:
                  f'model = "{model}"',
                  f'mode = "{mode}"',
                  extra,
-                 "[[service]]", 'name = "web"', f'address = "{self.vip}"', f"port = {SERVICE_PORT}"]
-        for i in range(1, self.count + 1):
-            lines += ["[[service.backend]]", f'name = "b{i}"',
-                      f'address = "{self.backend_address(i)}"', f"port = {BACKEND_PORT}"]
+                 *self.service_lines(service_extra)]
         path = self.run_dir / "petrel.toml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path
