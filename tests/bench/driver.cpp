@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+#include "tests/bench/driver.hpp"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/if_link.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "bench.skel.h"
+#include "tests/bench/world.hpp"
+
+namespace petrel::bench {
+namespace {
+
+constexpr int kLoopback = 1;  // of a new network namespace
+
+void require(bool good, const std::string& what) {
+  if (!good) throw std::runtime_error(what + ": " + std::strerror(errno));
+}
+
+// As in bench.bpf.c.
+struct FlowKey {
+  std::array<std::uint8_t, 4> source, destination;
+  std::array<std::uint8_t, 4> ports;
+  std::uint32_t protocol;
+};
+
+std::uint32_t time_of(int program_fd, const std::vector<std::uint8_t>& packet,
+                      std::uint32_t packets, int& action) {
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  options.data_in = packet.data();
+  options.data_size_in = static_cast<std::uint32_t>(packet.size());
+  options.repeat = static_cast<int>(packets);
+  require(bpf_prog_test_run_opts(program_fd, &options) == 0, "run a stream of packets");
+  action = static_cast<int>(options.retval);
+  return options.duration;
+}
+
+}  // namespace
+
+Driver::Driver() {
+  require(unshare(CLONE_NEWNET) == 0, "enter a network namespace (needs root)");
+  skeleton_ = bench_bpf__open_and_load();
+  require(skeleton_ != nullptr, "load the benchmark's driver (needs root)");
+  const int attached = bpf_xdp_attach(kLoopback, bpf_program__fd(skeleton_->progs.bench_driver),
+                                      XDP_FLAGS_SKB_MODE, nullptr);
+  errno = -attached;
+  require(attached == 0, "attach the benchmark's driver to loopback");
+  for (const bpf_program* program : {skeleton_->progs.bench_empty, skeleton_->progs.bench_grow_head,
+                                     skeleton_->progs.bench_cut_tail, skeleton_->progs.bench_lru}) {
+    add_target(bpf_program__fd(program));  // in the order of Reference
+  }
+}
+
+Driver::~Driver() { bench_bpf__destroy(skeleton_); }
+
+std::uint32_t Driver::add_target(int program_fd) {
+  const std::uint32_t target = targets_++;
+  require(bpf_map_update_elem(bpf_map__fd(skeleton_->maps.targets), &target, &program_fd,
+                              BPF_ANY) == 0,
+          "add a program to the driver's targets");
+  return target;
+}
+
+void Driver::fill_reference_flows(std::uint32_t flows) {
+  const std::array<std::uint64_t, 4> value{};
+  for (std::uint32_t flow = 0; flow < flows; ++flow) {
+    const auto packet = syn_packet(flow_source(flow));
+    FlowKey key{};
+    const auto at = [&](std::size_t offset) {
+      return packet.begin() + static_cast<std::ptrdiff_t>(offset);
+    };
+    std::copy_n(at(26), 4, key.source.begin());
+    std::copy_n(at(30), 4, key.destination.begin());
+    std::copy_n(at(34), 4, key.ports.begin());
+    key.protocol = 6;
+    require(bpf_map_update_elem(bpf_map__fd(skeleton_->maps.reference_flows), &key, value.data(),
+                                BPF_ANY) == 0,
+            "fill the reference table");
+  }
+}
+
+std::uint32_t Driver::run(bench_stream& stream, const std::vector<std::uint8_t>& packet,
+                          std::uint32_t packets, int& action) {
+  stream.packet_bytes = static_cast<std::uint32_t>(packet.size());
+  std::copy_n(packet.begin(), BENCH_HEADER_BYTES, stream.header);
+  skeleton_->bss->stream = stream;
+  const std::uint32_t took =
+      time_of(bpf_program__fd(skeleton_->progs.bench_driver), packet, packets, action);
+  stream = skeleton_->bss->stream;
+  return took;
+}
+
+std::uint32_t Driver::run_empty(std::uint32_t packets) {
+  int action = -1;
+  return time_of(bpf_program__fd(skeleton_->progs.bench_empty), syn_packet(flow_source(0)), packets,
+                 action);
+}
+
+}  // namespace petrel::bench

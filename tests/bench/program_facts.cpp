@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+#include "tests/bench/program_facts.hpp"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/bpf.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <sstream>
+
+#include "balancer.skel.h"
+#include "sensor.skel.h"
+
+namespace petrel::bench {
+namespace {
+
+constexpr std::uint32_t kLogStatistics = 4;  // BPF_LOG_STATS of the kernel's bpf_verifier.h
+constexpr std::size_t kLogBytes = 1 << 16;
+
+// The verifier's line "stack depth 96+0+64": of each function, in the order of their code.
+std::vector<std::uint32_t> stack_depths(const std::string& log) {
+  constexpr std::string_view kMark = "stack depth ";
+  std::vector<std::uint32_t> depths;
+  const std::size_t at = log.find(kMark);
+  if (at == std::string::npos) return depths;
+  const std::size_t begin = at + kMark.size();
+  std::istringstream line(log.substr(begin, log.find_first_of(" \n", begin) - begin));
+  for (std::string depth; std::getline(line, depth, '+');) {
+    depths.push_back(static_cast<std::uint32_t>(std::stoul(depth)));
+  }
+  return depths;
+}
+
+// Who calls whom, from the code as the kernel shows it: a call to another BPF function has its
+// distance in `off` (the JIT has replaced `imm`).
+class Calls {
+ public:
+  explicit Calls(const std::vector<bpf_insn>& code) : code_(code) {
+    starts_[0] = 0;
+    for (std::size_t i = 0; i < code.size(); ++i) {
+      if (is_call(code[i])) starts_[i + 1 + code[i].off] = 0;
+    }
+    std::size_t number = 0;
+    for (auto& [start, function] : starts_) function = number++;
+  }
+
+  std::size_t functions() const { return starts_.size(); }
+
+  std::uint32_t deepest(std::size_t function, const std::vector<std::uint32_t>& depths) const {
+    std::uint32_t below = 0;
+    for (std::size_t i = 0; i < code_.size(); ++i) {
+      if (!is_call(code_[i]) || function_of(i) != function) continue;
+      below = std::max(below, deepest(starts_.at(i + 1 + code_[i].off), depths));
+    }
+    return depths.at(function) + below;
+  }
+
+ private:
+  static bool is_call(const bpf_insn& insn) {
+    return insn.code == (BPF_JMP | BPF_CALL) && insn.src_reg == BPF_PSEUDO_CALL;
+  }
+  std::size_t function_of(std::size_t index) const {
+    return std::prev(starts_.upper_bound(index))->second;
+  }
+
+  const std::vector<bpf_insn>& code_;
+  std::map<std::size_t, std::size_t> starts_;  // first instruction to function
+};
+
+std::optional<ProgramFacts> facts_of(const bpf_program* program, const std::string& log) {
+  bpf_prog_info info{};
+  __u32 bytes = sizeof(info);
+  const int fd = bpf_program__fd(program);
+  if (bpf_obj_get_info_by_fd(fd, &info, &bytes) != 0) return std::nullopt;
+  ProgramFacts facts;
+  facts.name = bpf_program__name(program);
+  facts.instructions = info.xlated_prog_len / sizeof(bpf_insn);
+  facts.jited_bytes = info.jited_prog_len;
+  facts.verified_instructions = info.verified_insns;
+
+  std::vector<bpf_insn> code(facts.instructions);
+  bpf_prog_info with_code{};
+  with_code.xlated_prog_len = info.xlated_prog_len;
+  with_code.xlated_prog_insns = reinterpret_cast<std::uintptr_t>(code.data());
+  bytes = sizeof(with_code);
+  const std::vector<std::uint32_t> depths = stack_depths(log);
+  if (depths.empty() || bpf_obj_get_info_by_fd(fd, &with_code, &bytes) != 0) return facts;
+  const Calls calls(code);
+  if (calls.functions() == depths.size()) facts.stack_bytes = calls.deepest(0, depths);
+  return facts;
+}
+
+void add_object(bpf_object* object, const std::string& name, std::vector<ProgramFacts>& facts,
+                std::vector<std::string>& notes) {
+  std::map<const bpf_program*, std::string> logs;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, object) {
+    std::string& log = logs[program];
+    log.resize(kLogBytes);
+    bpf_program__set_log_level(program, kLogStatistics);
+    bpf_program__set_log_buf(program, log.data(), log.size());
+  }
+  if (const int rc = bpf_object__load(object); rc != 0) {
+    notes.push_back("programs of " + name + " are missing: the kernel refuses them: " +
+                    std::strerror(-rc));
+    return;
+  }
+  bpf_object__for_each_program(program, object) {
+    if (auto found = facts_of(program, logs[program])) facts.push_back(*found);
+  }
+}
+
+}  // namespace
+
+std::vector<ProgramFacts> program_facts(std::vector<std::string>& notes) {
+  std::vector<ProgramFacts> facts;
+  if (balancer_bpf* balancer = balancer_bpf__open()) {
+    add_object(balancer->obj, "the balancer", facts, notes);
+    balancer_bpf__destroy(balancer);
+  }
+  if (sensor_bpf* sensor = sensor_bpf__open()) {
+    add_object(sensor->obj, "the sensor", facts, notes);
+    sensor_bpf__destroy(sensor);
+  }
+  return facts;
+}
+
+}  // namespace petrel::bench
