@@ -236,13 +236,13 @@ static __noinline int do_rest(struct xdp_md *ctx, int rest) {
     __u32 verdict = rest >> 16 & 0xff;
     int action = answer_with_reset(ctx);
     /* What a backend says too late is dropped when no answer is due: a RST is not answered. */
-    if (action != XDP_TX && verdict != VERDICT_LATE_BACKEND && verdict != VERDICT_GONE_RESET)
+    if (action == XDP_DROP && verdict != VERDICT_LATE_BACKEND && verdict != VERDICT_GONE_RESET)
       verdict = VERDICT_DROPPED;
     return done(rest & 0xffff, verdict, action);
   }
   if (rest & REST_TOO_BIG) {
     int action = answer_too_big(ctx, rest & 0xffff);
-    return done(rest >> 16 & 0x1fff, action == XDP_TX ? VERDICT_TOO_BIG : VERDICT_DROPPED, action);
+    return done(rest >> 16 & 0x1fff, action == XDP_DROP ? VERDICT_DROPPED : VERDICT_TOO_BIG, action);
   }
   return rest & REST_ICMP ? handle_icmp(ctx) : follow_fragment(ctx);
 }

@@ -136,7 +136,7 @@ __noinline int answer_too_big(struct xdp_md *ctx, __u32 mtu) {
   }
   sum += (__u64)icmp[0] + icmp[1];
   ((__sum16 *)icmp)[1] = (__sum16)~checksum_fold(sum);
-  return XDP_TX;
+  return send_back(ctx);
 }
 
 /* Wraps the packet at hand for its backend and sends it. `hash` spreads. Returns the action, or

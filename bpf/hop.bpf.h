@@ -18,7 +18,7 @@ static __always_inline int send_frame(struct xdp_md *ctx, struct ethhdr *eth,
                                       const struct next_hop *hop) {
   __builtin_memcpy(eth->h_dest, hop->destination_mac, sizeof(hop->destination_mac));
   __builtin_memcpy(eth->h_source, hop->source_mac, sizeof(hop->source_mac));
-  if (hop->ifindex == ctx->ingress_ifindex) return XDP_TX;
+  if (hop->ifindex == ctx->ingress_ifindex) return send_back(ctx);
   tap_leaves_by(hop->ifindex);
   return bpf_redirect(hop->ifindex, 0);
 }

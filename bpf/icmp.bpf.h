@@ -257,7 +257,7 @@ static __always_inline int answer_ping(struct xdp_md *ctx, struct packet *packet
   __builtin_memcpy(packet->eth->h_dest, packet->eth->h_source, sizeof(mac));
   __builtin_memcpy(packet->eth->h_source, mac, sizeof(mac));
   count_verdict(0, VERDICT_PING);
-  return XDP_TX;
+  return send_back(ctx);
 }
 
 /* An ICMP message, to whomever. Returns the action; has counted. */

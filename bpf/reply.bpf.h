@@ -137,7 +137,7 @@ __noinline int answer_with_reset(struct xdp_md *ctx) {
   barrier_var(l3_offset);
   l3_offset &= 31;
   if (!write_segment(data + l3_offset, data_end, &segment, 0)) return XDP_DROP;
-  return XDP_TX;
+  return send_back(ctx);
 }
 
 /* Writes the client's SYN, kept in entry `index` of half_open, over the frame at hand, addressed to

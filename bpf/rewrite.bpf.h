@@ -5,6 +5,18 @@
 
 #include "bpf/packet.bpf.h"
 
+/* Frames that go back where they came from leave by XDP_TX, or by a redirect to the same interface:
+ * veth hands over what is sent by XDP_TX only if its far end has an XDP program too (veth_xdp_flush(),
+ * drivers/net/veth.c; seen on 6.18). Set by the loader, by driver. */
+const volatile bool back_by_redirect = false;
+
+static __always_inline int send_back(struct xdp_md *ctx) {
+  __u32 ifindex = ctx->ingress_ifindex;
+  barrier_var(ifindex); /* clang would choose between pointers to it and to another's */
+
+  return back_by_redirect ? (int)bpf_redirect(ifindex, 0) : XDP_TX;
+}
+
 /* --- ones' complement sums: HC' = ~(~HC + ~m + m') ----------------------------------------- */
 
 /* What replacing `from` by `to` adds to a ones' complement sum; at most 8 words of 32 bits. */

@@ -104,6 +104,7 @@ int Balancer::load(const LoadOptions& options) {
   skeleton_->rodata->wire_sensor = options.wire_sensor;
   skeleton_->rodata->failover_after_ns = options.failover_after.count();
   skeleton_->rodata->tap_on = options.tap_on;
+  skeleton_->rodata->back_by_redirect = options.back_by_redirect;
   std::memcpy(&skeleton_->rodata->encap_source_v4, kEncapV4.data(), kEncapV4.size());
   std::memcpy(skeleton_->rodata->encap_source_v6, kEncapV6.data(), kEncapV6.size());
   for (bpf_map* map : {skeleton_->maps.backends, skeleton_->maps.weights,

@@ -34,6 +34,7 @@ struct LoadOptions {
   bool wire_sensor = true;
   std::chrono::nanoseconds failover_after = 1h;
   bool tap_on = false;
+  bool back_by_redirect = false;
   std::uint32_t max_connections = 1024;
 
   auto operator<=>(const LoadOptions&) const = default;

@@ -80,7 +80,7 @@ Lab::Lab(LabOptions options) : options_(std::move(options)) {
                                    "--backends", std::to_string(options_.backends),
                                    "--owner", std::to_string(::getpid()),
                                    "--mtu", std::to_string(options_.mtu),
-                                   "--program", PETREL_LAB_PROGRAM, "--xdp-ends"};
+                                   "--program", PETREL_LAB_PROGRAM};
   if (options_.dsr) argv.push_back("--dsr");
   if (options_.single_packets) argv.push_back("--single-packets");
   const Finished raised = run(argv);

@@ -20,6 +20,7 @@
 #include "balancer.skel.h"
 #include "maps/attachment.hpp"
 #include "maps/bpf_error.hpp"
+#include "maps/driver.hpp"
 #include "sensor.skel.h"
 
 namespace petrel {
@@ -110,9 +111,16 @@ bool same_layout(const bpf_map* map, const bpf_map_info& pinned) {
          pinned.value_size == bpf_map__value_size(map);
 }
 
+// See send_back() in bpf/rewrite.bpf.h.
+bool needs_redirect_back(const AgentConfig& agent) {
+  return std::ranges::any_of(agent.interfaces,
+                             [](const std::string& name) { return driver_of(name) == "veth"; });
+}
+
 bool same_constants(const AgentConfig& left, const AgentConfig& right) {
   return left.retry_window == right.retry_window &&
          left.handshake_timeout == right.handshake_timeout &&
+         needs_redirect_back(left) == needs_redirect_back(right) &&
          std::memcmp(&left.encap_source_v4, &right.encap_source_v4, sizeof(bpf::address)) == 0 &&
          std::memcmp(&left.encap_source_v6, &right.encap_source_v6, sizeof(bpf::address)) == 0;
 }
@@ -214,6 +222,7 @@ void DataPath::set_constants(balancer_bpf* balancer) const {
   constants->encap_source_v4 = agent_.encap_source_v4.words_be[3];
   std::copy_n(agent_.encap_source_v6.words_be, 2, constants->encap_source_v6);
   constants->half_open_secret = secret_;
+  constants->back_by_redirect = needs_redirect_back(agent_);
 }
 
 bool DataPath::suits(const Config& config, const MapSizes& sizes) const {
