@@ -12,8 +12,8 @@ namespace petrel::bpf {
 
 /* --- limits ------------------------------------------------------------------------------- */
 
-#define MAX_SERVICES 512
-#define MAX_BACKENDS 4096
+#define MAX_SERVICES 513  /* ids 1 to 512; 0 is "unset" */
+#define MAX_BACKENDS 4097 /* ids 1 to 4096 */
 #define VIP_RANGES 16     /* services with more than one port, of one address */
 #define HALF_OPEN_WAYS 2  /* entries that a new flow may take: a set of the half_open table */
 #define MAX_MOVES 3       /* backends that one SYN may be moved off: failovers and maskings */

@@ -367,12 +367,12 @@ TEST(Config, LimitsOfTheMapsHold) {
     }
     return text;
   };
-  EXPECT_EQ(problems_of(many(511, 1)).size(), 0U);
-  const auto services = problems_of(many(512, 1));
+  EXPECT_EQ(problems_of(many(512, 1)).size(), 0U);
+  const auto services = problems_of(many(513, 1));
   ASSERT_EQ(services.size(), 1U);
   EXPECT_EQ(services[0].field, "service");
-  EXPECT_EQ(problems_of(many(3, 1365)).size(), 0U);  // 4095
-  const auto backends = problems_of(many(4, 1024));
+  EXPECT_EQ(problems_of(many(4, 1024)).size(), 0U);  // 4096
+  const auto backends = problems_of(many(17, 241));  // 4097
   ASSERT_EQ(backends.size(), 1U);
   EXPECT_EQ(backends[0].field, "service.backend");
 }

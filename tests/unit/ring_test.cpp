@@ -236,6 +236,37 @@ TEST(Reweigh, OneBackendsDipAndReturnTouchesOnlyItsSlots) {
   EXPECT_EQ(ring, neutral);
 }
 
+// Two balancers of the same backends whose risks differ can disagree on the slots that they have
+// moved, and those stay within a quarter over what their weights make necessary, however long they have
+// been at it: slots off the neutral ring do not pile up.
+TEST(Reweigh, TwoBalancersDisagreeOnlyWhereTheyMoved) {
+  auto members = equal_members(20, 65536);
+  const auto slots = ring_slots(20);
+  const auto neutral = build_neutral(members, slots);
+  const auto base = ring_quotas(members, slots);
+  auto reversed = members;
+  std::reverse(reversed.begin(), reversed.end());
+  ASSERT_EQ(build_neutral(reversed, slots), neutral);
+  std::vector<std::uint32_t> rings[2] = {neutral, neutral};
+  std::size_t displaced[2] = {0, 0};
+  std::mt19937 random(7);
+  std::uniform_int_distribution<std::uint64_t> weight(1, 65536);
+  for (int step = 0; step < 200; ++step) {
+    const int which = step % 2;
+    auto& weights = which == 0 ? members : reversed;
+    weights[random() % weights.size()].weight = weight(random);
+    put(rings[which], reweigh(rings[which], neutral, weights));
+    const auto quotas = ring_quotas(weights, slots);
+    displaced[which] = 0;
+    for (std::size_t i = 0; i < quotas.size(); ++i) {
+      displaced[which] += quotas[i] < base[i] ? base[i] - quotas[i] : 0;
+    }
+    displaced[which] += displaced[which] / 4 + members.size();
+    EXPECT_LE(differences(rings[which], neutral), displaced[which]) << step;
+    EXPECT_LE(differences(rings[0], rings[1]), displaced[0] + displaced[1]) << step;
+  }
+}
+
 TEST(Reweigh, LeastWeightKeepsASlot) {
   auto members = equal_members(100, 65536);
   const auto neutral = build_neutral(members, ring_slots(100));

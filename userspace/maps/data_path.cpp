@@ -50,8 +50,8 @@ struct Wanted {
 };
 
 std::array<Wanted, 13> wanted_maps(const AgentConfig& agent, const MapSizes& sizes) {
-  const std::uint32_t backends = with_headroom(sizes.backends);
-  const std::uint32_t services = with_headroom(sizes.services);
+  const std::uint32_t backends = std::min<std::uint32_t>(with_headroom(sizes.backends), MAX_BACKENDS);
+  const std::uint32_t services = std::min<std::uint32_t>(with_headroom(sizes.services), MAX_SERVICES);
   const std::uint32_t spare =
       kLruFreeOfCpu * static_cast<std::uint32_t>(libbpf_num_possible_cpus());
   return {{{"backends", sizes.backends, backends},
