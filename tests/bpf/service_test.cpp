@@ -176,10 +176,10 @@ TEST_F(Services, ExactPortWinsOverTheRangeAroundItInBothDirections) {
 TEST_F(Services, AllPortsOfAnAddressAreOneService) {
   each_family([&](const Hosts& h) {
     const Endpoint at = h.backend(h.b1), exact = at_port(h.backend(h.b2), 8443);
-    serve_ranges(h.vip.address, {{0, 65535, kTcp, {}}, {0, 65535, kUdp, {}}});
+    serve_ranges(h.vip.address, {{0, 65535, kTcp, {}}, {100, 65535, kUdp, {}}});
     serve({.vip = at_port(h.vip, 0), .protocol = kTcp, .id = 1,
            .flags = bpf::SERVICE_KEEP_PORT, .backends = {{1, at}}});
-    serve({.vip = at_port(h.vip, 0), .protocol = kUdp, .id = 2,
+    serve({.vip = at_port(h.vip, 100), .protocol = kUdp, .id = 2,
            .flags = bpf::SERVICE_KEEP_PORT, .backends = {{2, at}}});
     serve({.vip = at_port(h.vip, 443), .protocol = kTcp, .id = 3, .backends = {{3, exact}}});
     for (const std::uint16_t port : std::vector<std::uint16_t>{0, 1, 22, 80, 442, 444, 65535}) {
