@@ -106,8 +106,10 @@ static __noinline __u32 open_flow(const struct arrival *arrival) {
     place(service, arrival->ring_hash, &attempt, silent, &placement);
     if (!placement.backend_id) return 0;
     if (admits && (service->flags & SERVICE_ADMIT)) {
-      placement.backend_id = admit_to_backend(service, placement.backend_id, attempt.number > 1,
-                                              arrival->ring_hash);
+      __u32 placed = placement.backend_id;
+      placement.backend_id =
+          admit_to_backend(service, placed, attempt.number > 1, arrival->ring_hash);
+      if (placement.backend_id != placed) placement.flags |= CONNECTION_OFF_RING;
       if (!placement.backend_id)
         verdict = attempt.number > 1 ? VERDICT_RETRY_OVER_LIMIT : VERDICT_OVER_LIMIT;
     }
@@ -173,7 +175,7 @@ static __noinline int move_syn(struct half_open *flow, __u32 to, __u32 flag, __u
     event->attempt = flow->attempt;
     event->syn_repeats = flow->syn_repeats;
     event->state = CONNECTION_SYN;
-    event->failure = flag == CONNECTION_MASKED ? FAILURE_REFUSED : FAILURE_HANDSHAKE_TIMEOUT;
+    event->failure = failure;
     event->waited_ns = now_ns - flow->sent_ns;
     submit_event(event);
   }

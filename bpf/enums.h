@@ -83,7 +83,7 @@ enum connection_flag {
   CONNECTION_WAITING = 1 << 0,     /* a request is unanswered: it is in waiting[] and inflight */
   CONNECTION_WAITING_SYN = 1 << 1, /* the SYN is unanswered: it is in waiting_syn[] and inflight */
   CONNECTION_STEERED = 1 << 2,     /* a retry kept away from the backend that failed it */
-  CONNECTION_OFF_RING = 1 << 3,    /* two choices took the second one */
+  CONNECTION_OFF_RING = 1 << 3,    /* two choices, or a limit, took another one */
   CONNECTION_ADOPTED = 1 << 4,     /* taken up in the middle: no SYN was seen */
   CONNECTION_CLIENT_FIN = 1 << 5,
   CONNECTION_BACKEND_FIN = 1 << 6,
@@ -186,7 +186,7 @@ enum weight_reason {
   V(FRAGMENT_FOLLOWED, "fragment_followed", "a later fragment sent where its first went")         \
   V(MSS_CLAMPED, "mss_clamped", "a SYN-ACK's MSS lowered to what encapsulation leaves")           \
   V(STEERED, "steered", "a retry kept off the backend that failed it")                            \
-  V(OFF_RING, "off_ring", "placed by two choices off its ring slot")
+  V(OFF_RING, "off_ring", "placed off its ring slot: busy, or at its limit")
 
 enum verdict {
 #define PETREL_VERDICT_ENUM(name, text, meaning) VERDICT_##name,

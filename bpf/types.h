@@ -321,7 +321,7 @@ struct service_stats {
   __u64 first_attempts; /* requests that repeat no failed one */
   __u64 retries;
   __u64 steered;        /* retries kept away from the backend that failed them */
-  __u64 off_ring;       /* connections that two choices took off their slot */
+  __u64 off_ring;       /* connections that two choices or a limit took off their slot */
   __u64 neutral;        /* connections placed by the neutral ring, the agent being silent */
   __u64 failures[FAILURE_KINDS]; /* by enum failure_kind */
   __u64 shed;           /* new connections refused: beyond a limit in flight */

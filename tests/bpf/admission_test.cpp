@@ -125,9 +125,12 @@ TEST_F(Admission, TakesAnotherBackendWhenThePlacedOneIsAtItsLimit) {
     SCOPED_TRACE(hosts->family);
     limit_backend(hosts->b1, 1);
     limit_backend(hosts->b2, 1);
-    EXPECT_EQ(Conversation(lb, *hosts, 40001).syn().backend_id(), hosts->b1);
-    EXPECT_EQ(Conversation(lb, *hosts, 40002).syn().backend_id(), hosts->b2);
-    Conversation third(lb, *hosts, 40003);
+    Conversation first(lb, *hosts, 40001), second(lb, *hosts, 40002), third(lb, *hosts, 40003);
+    EXPECT_EQ(first.syn().backend_id(), hosts->b1);
+    EXPECT_EQ(first.entry().flags & bpf::CONNECTION_OFF_RING, 0U);
+    EXPECT_EQ(second.syn().backend_id(), hosts->b2);
+    EXPECT_NE(second.entry().flags & bpf::CONNECTION_OFF_RING, 0U);
+    EXPECT_EQ(lb.service_stats(hosts->service).off_ring, 1U);
     expect_refused(third, bpf::VERDICT_OVER_LIMIT);
     EXPECT_EQ(lb.inflight(hosts->b1), 1);
     EXPECT_EQ(lb.inflight(hosts->b2), 1);

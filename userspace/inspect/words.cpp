@@ -17,7 +17,7 @@ struct Word {
 
 constexpr std::array<Word, 7> kReasons = {{
     {bpf::CONNECTION_STEERED, "steered", "a retry, kept off the backend that failed it"},
-    {bpf::CONNECTION_OFF_RING, "off_ring", "two choices took the second backend"},
+    {bpf::CONNECTION_OFF_RING, "off_ring", "two choices, or a limit in flight, took another backend"},
     {bpf::CONNECTION_NEUTRAL, "neutral", "placed by the neutral ring: the agent was silent"},
     {bpf::CONNECTION_FAILED_OVER, "failed_over", "its SYN was moved off a silent backend"},
     {bpf::CONNECTION_MASKED, "masked", "its SYN was moved off a backend that refused it"},
