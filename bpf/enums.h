@@ -77,6 +77,44 @@ enum connection_state {
   CONNECTION_CLOSED = 4,      /* FIN or RST seen and accounted for; stays until evicted */
 };
 
+#define QUEUED_REQUESTS 4 /* pipelined requests of a connection whose times are kept */
+
+/* By the first bytes of a request. */
+enum http_method {
+  METHOD_NONE = 0,  /* not HTTP/1.x as far as was seen: TLS, HTTP/2 and all else */
+  METHOD_OTHER = 1, /* looks like one */
+  METHOD_GET = 2,
+  METHOD_HEAD = 3,
+  METHOD_POST = 4,
+  METHOD_PUT = 5,
+  METHOD_DELETE = 6,
+  METHOD_OPTIONS = 7,
+  METHOD_PATCH = 8,
+  METHOD_CONNECT = 9,
+  METHOD_TRACE = 10,
+};
+
+/* connection.owner: who tells of a connection's requests, so that two sensors on one host count
+ * nothing twice. The first one that saw it. */
+enum sensor {
+  SENSOR_NONE = 0,
+  SENSOR_WIRE = 1,       /* the balancer */
+  SENSOR_CONNECTING = 2, /* the socket that connects, on this host */
+  SENSOR_ACCEPTING = 3,  /* the socket that accepts, on this host */
+};
+
+/* connection.evidence: what speaks for and against a request's being a retry. */
+enum label_evidence {
+  EVIDENCE_FAILURE = 1 << 0,       /* its client's address had a failure in the window */
+  EVIDENCE_SAME_CLOCK = 1 << 1,    /* its TCP timestamp goes on where the failed one's stood */
+  EVIDENCE_OTHER_CLOCK = 1 << 2,   /* it does not: another host behind the same address */
+  EVIDENCE_NEAR_PORT = 1 << 3,     /* its source port is one that the failed one's host takes next */
+  EVIDENCE_OTHER_PORT = 1 << 4,    /* it is not, though hosts of this address count up their ports */
+  EVIDENCE_SAME_REQUEST = 1 << 5,  /* its first bytes are those of the failed request */
+  EVIDENCE_OTHER_REQUEST = 1 << 6, /* they are not: something else is asked for */
+  EVIDENCE_SCHEDULED = 1 << 7,     /* it comes when this client would have come anyway: a poller */
+};
+
 /* connection.flags and half_open.flags. Changed by both directions at once: with atomic operations
  * where a lost change would be felt (the WAITING ones). */
 enum connection_flag {
@@ -91,6 +129,9 @@ enum connection_flag {
   CONNECTION_FAILED_OVER = 1 << 8, /* its SYN was moved off a backend that did not answer */
   CONNECTION_MASKED = 1 << 9,      /* its SYN was moved off a backend that refused it */
   CONNECTION_MOVED = 1 << 10,      /* moved in its middle: its backend was removed */
+  CONNECTION_HTTP = 1 << 11,       /* its first request began as HTTP/1.x does */
+  CONNECTION_PIPELINED = 1 << 12,  /* requests came while others were unanswered */
+  CONNECTION_TIMESTAMPS = 1 << 13, /* ts_offset_ms is known */
   HALF_OPEN_BUSY = 1 << 15,        /* half_open only: being filled or emptied by one CPU */
 };
 
@@ -202,6 +243,7 @@ enum event_type {
   EVENT_END = 3,    /* the connection ended, well or badly */
   EVENT_MOVED = 4,  /* a SYN was moved off a backend that refused or did not answer it: the client
                        does not know, so no retry will follow, but the backend is to blame */
+  EVENT_NO_RETRY = 5, /* a request that was announced as a retry asks for something else */
 };
 
 #ifdef __cplusplus

@@ -153,7 +153,7 @@ static __always_inline void remember_syn(const struct connection_key *key, __u64
   set_pending(key, pending, hash, now_ns);
 }
 
-/* new_connection: one connection record under construction; 184 bytes would crowd the stack.
+/* new_connection: one connection record under construction; 288 bytes would crowd the stack.
  * Key: 0.  Value: struct connection.  Writer and reader: balancer.  Size: 1, for each CPU. */
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -142,6 +142,8 @@ struct control {
   __u64 heartbeat_limit_ns; /* older than this: the neutral ring serves */
   __u32 route_generation;   /* grows with each change of routes or neighbours: cached hops are old */
   __u32 secret;             /* of half_open's hash: drawn once, kept by agents that take over */
+  __u32 recording;          /* 1: somebody captures: records are sent, last bytes are timed */
+  __u32 padding;
 };
 
 /* --- connections -------------------------------------------------------------------------- */
@@ -160,9 +162,12 @@ struct socket_view {
   __u64 bytes_sent;         /* payload, repeats not counted */
   __u64 bytes_received;     /* payload */
   __u32 srtt_us;            /* smoothed RTT at its last report */
+  __u32 rttvar_us;          /* its variation (RFC 6298's RTTVAR) then */
   __u16 retransmits;        /* segments, saturating */
+  __u16 rtos;               /* retransmission timeouts, each a doubling of the RTO; saturating */
   __u8 resets_sent;         /* saturating */
   __u8 resets_received;     /* saturating */
+  __u8 padding[2];
 };
 
 /* A flow of which the client has not shown that it is there: a SYN without the client's ACK, a
@@ -193,6 +198,9 @@ struct half_open {
   __u8 tos;                  /* TOS or traffic class */
   __u8 ttl;                  /* as it came */
   __u8 options[SYN_OPTIONS_BYTES];
+  __u16 previous_hash;       /* as in struct connection; of 16 bits for want of room */
+  __u8 evidence;             /* as in struct connection */
+  __u8 confidence;
 };
 
 struct connection {
@@ -225,7 +233,23 @@ struct connection {
   __u8 moves;            /* how often its SYN was moved to another backend */
   __u8 syn_repeats;      /* SYNs beyond the first; saturating */
   __u8 closed_by;        /* enum closed_by */
-  __u8 padding;
+  __u8 method;           /* enum http_method of the current request */
+  __u64 ack_ns;          /* the client's ACK of the SYN-ACK, or its first packet; 0: none yet */
+  __u64 last_byte_ns;    /* last payload from the backend; only while control.recording */
+  __u64 request_bytes_in;  /* bytes_in as the current request began */
+  __u64 request_bytes_out; /* bytes_out, the same */
+  __u64 queued_ns[QUEUED_REQUESTS]; /* pipelined requests that wait behind the current one, by age */
+  __u32 waiting_at_start;  /* unanswered requests at the backend as the current one began */
+  __u32 ts_offset_ms;      /* TSval of the client's SYN less CLOCK_MONOTONIC ms; modulo 2^32 */
+  __u16 zero_windows_in;   /* segments from the client that closed its window; saturating */
+  __u16 zero_windows_out;  /* the same from the backend */
+  __u16 request_hash;      /* keyed, of the current request's first bytes; 0: not HTTP/1.x */
+  __u16 previous_hash;     /* the same of the request that this one repeats; 0: not known */
+  __u8 queued;             /* how many of queued_ns are in use */
+  __u8 evidence;           /* enum label_evidence: why the current request is, or is not, a retry */
+  __u8 confidence;         /* in that label, 0 to 255: 255 is certain */
+  __u8 owner;              /* enum sensor: who tells of its requests */
+  __u32 padding;
   /* Socket sensor: [0] the connecting end, [1] the accepting end. */
   struct socket_view sockets[2];
 };
@@ -394,6 +418,20 @@ struct event {
   __u8 closed_by;          /* enum closed_by */
   __u8 syn_repeats;
   __u8 state;              /* enum connection_state before the event */
+  __u32 waiting_at_start;  /* as in struct connection */
+  __u8 method;             /* enum http_method */
+  __u8 evidence;           /* enum label_evidence */
+  __u8 confidence;         /* 0 to 255 */
+  __u8 padding;
+};
+
+/* All that was seen of one request, once nothing more can be said of it: the next one of its
+ * connection begins, or the connection has ended. Told from struct event by its size. Written by X
+ * (or S, where it is the owner) while control.recording, read by A. */
+struct record {
+  __u64 time_ns;
+  struct connection_key key;
+  struct connection connection; /* one that never got so far as to have a request: requests is 0 */
 };
 
 PETREL_ASSERT_SIZE(struct address, 16);
@@ -409,11 +447,11 @@ PETREL_ASSERT_SIZE(struct backend_key, 20);
 PETREL_ASSERT_SIZE(struct route_key, 20);
 PETREL_ASSERT_SIZE(struct route, 20);
 PETREL_ASSERT_SIZE(struct weight, 48);
-PETREL_ASSERT_SIZE(struct control, 24);
+PETREL_ASSERT_SIZE(struct control, 32);
 PETREL_ASSERT_SIZE(struct connection_key, 24);
-PETREL_ASSERT_SIZE(struct socket_view, 32);
+PETREL_ASSERT_SIZE(struct socket_view, 40);
 PETREL_ASSERT_SIZE(struct half_open, 128);
-PETREL_ASSERT_SIZE(struct connection, 184);
+PETREL_ASSERT_SIZE(struct connection, 288);
 PETREL_ASSERT_SIZE(struct client_key, 20);
 PETREL_ASSERT_SIZE(struct client, 32);
 PETREL_ASSERT_SIZE(struct pending, 16);
@@ -425,7 +463,8 @@ PETREL_ASSERT_SIZE(struct inflight, 64);
 PETREL_ASSERT_SIZE(struct budget, 48);
 PETREL_ASSERT_SIZE(struct tap_wish, 24);
 PETREL_ASSERT_SIZE(struct tap_header, 40);
-PETREL_ASSERT_SIZE(struct event, 96);
+PETREL_ASSERT_SIZE(struct event, 104);
+PETREL_ASSERT_SIZE(struct record, 320);
 
 #ifdef __cplusplus
 }  // namespace petrel::bpf
