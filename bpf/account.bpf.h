@@ -63,6 +63,21 @@ static __always_inline void add_inflight(__u32 backend_id, __u32 service_id, __s
   if (waiting) __sync_fetch_and_add(&waiting->requests, delta);
 }
 
+/* Requests and SYNs without an answer at the backend now. */
+static __always_inline __u32 inflight_of(__u32 backend_id) {
+  struct inflight *waiting = bpf_map_lookup_elem(&inflight, &backend_id);
+
+  return waiting && waiting->requests > 0 ? (__u32)waiting->requests : 0;
+}
+
+/* Somebody captures. */
+static __always_inline bool is_recording(void) {
+  __u32 zero = 0;
+  struct control *state = bpf_map_lookup_elem(&control, &zero);
+
+  return state && state->recording;
+}
+
 static __always_inline __u32 waiting_slot(__u64 start_ns) {
   return (__u32)(start_ns >> WAITING_SLOT_SHIFT) & (WAITING_SLOTS - 1);
 }
@@ -91,19 +106,25 @@ static __always_inline void begin_wait(const struct wait *wait, struct backend_s
   __sync_fetch_and_or(wait->flags, wait->flag);
 }
 
-/* It waits no longer; gives back exactly what begin_wait() took at start_ns. False: it did not wait.
- * Its two ends may end it at once, each on a CPU of its own: one of them takes the flag away. */
-static __always_inline bool end_wait(const struct wait *wait, struct backend_stats *stats,
-                                     __u64 start_ns, __u64 now_ns) {
+/* Gives back exactly what take_wait() took at start_ns. */
+static __always_inline void give_back_wait(const struct wait *wait, struct backend_stats *stats,
+                                           __u64 start_ns, __u64 now_ns) {
   __s32 *slots = wait->flag == CONNECTION_WAITING_SYN ? stats->waiting_syn : stats->waiting;
 
-  if (!(__sync_fetch_and_and(wait->flags, ~wait->flag) & wait->flag)) return false;
   /* What is older was carried over by the agent, which frees the slot for its next use. */
   if ((now_ns >> WAITING_SLOT_SHIFT) - (start_ns >> WAITING_SLOT_SHIFT) < WAITING_YOUNG_SLOTS)
     slots[waiting_slot(start_ns)]--;
   else
     stats->waited_out++;
   add_inflight(wait->backend_id, wait->service_id, -1);
+}
+
+/* It waits no longer. False: it did not wait. Its two ends may end it at once, each on a CPU of its
+ * own: one of them takes the flag away. */
+static __always_inline bool end_wait(const struct wait *wait, struct backend_stats *stats,
+                                     __u64 start_ns, __u64 now_ns) {
+  if (!(__sync_fetch_and_and(wait->flags, ~wait->flag) & wait->flag)) return false;
+  give_back_wait(wait, stats, start_ns, now_ns);
   return true;
 }
 
@@ -112,6 +133,20 @@ static __always_inline struct wait wait_of(struct connection *connection, __u32 
                        .flag = CONNECTION_WAITING,
                        .backend_id = connection->backend_id,
                        .service_id = service_id};
+}
+
+/* The requests that were pipelined behind the current one wait no longer either. */
+static __noinline int end_queued(struct connection *connection, __u32 service_id, __u64 now_ns) {
+  struct backend_stats *stats = stats_of_backend(connection->backend_id);
+  struct wait wait = wait_of(connection, service_id);
+  __u32 queued = connection->queued;
+
+  connection->queued = 0;
+  if (!stats) return 0;
+  for (__u32 i = 0; i < QUEUED_REQUESTS; i++) {
+    if (i < queued) give_back_wait(&wait, stats, connection->queued_ns[i], now_ns);
+  }
+  return 0;
 }
 
 static __always_inline struct wait syn_wait_of(struct half_open *flow, __u32 service_id) {

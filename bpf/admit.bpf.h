@@ -75,6 +75,26 @@ static __always_inline __u32 admit_to_backend(const struct service *service, __u
   return other_backend(service, &wanted, hash);
 }
 
+static __noinline int send_refusal_record(const struct connection_key *key,
+                                          const struct attempt *attempt, __u64 now_ns) {
+  struct record *record = begin_record(key, now_ns);
+
+  if (!record) return 0;
+  struct connection *told = &record->connection;
+  __builtin_memset(told, 0, sizeof(*told));
+  told->state = CONNECTION_SYN;
+  told->syn_ns = now_ns;
+  told->close_ns = now_ns;
+  told->closed_by = CLOSED_BY_US;
+  told->failure = FAILURE_REFUSED;
+  told->attempt = attempt->number;
+  told->previous_failure = attempt->previous_failure;
+  told->previous_backend_id = attempt->previous_backend_id;
+  told->owner = SENSOR_WIRE;
+  bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+  return 0;
+}
+
 /* A connection was refused by us. To its client that is a failure like any other: what comes next is
  * a retry, and is to be told from a first attempt. */
 static __noinline int record_refusal(const struct connection_key *key,
@@ -85,6 +105,7 @@ static __noinline int record_refusal(const struct connection_key *key,
                           .attempt = attempt->number,
                           .failure = FAILURE_REFUSED};
 
+  if (is_recording()) send_refusal_record(key, attempt, now_ns);
   if (stats && attempt->number > 1) stats->shed_retries++;
   if (stats && attempt->number <= 1) stats->shed++;
   return record_failure(key, &failed, now_ns);

@@ -81,7 +81,7 @@ static __noinline bool replaces_connection(const struct packet *packet,
 }
 
 /* A backend's packet to a flow that `connections` does not know. */
-static __noinline int answer_half_open(const struct packet *packet,
+static __noinline int answer_half_open(struct xdp_md *ctx, const struct packet *packet,
                                        const struct connection_key *key, __u32 backend_id,
                                        const struct backend *backend) {
   struct half_open *flow = find_half_open(key, hash_flow(key, 0, false));
@@ -118,7 +118,7 @@ static __noinline int answer_half_open(const struct packet *packet,
   struct connection *connection = NULL;
   if (adopted) connection = promote(flow, bpf_ntohl(packet->tcp->ack_seq));
   if (connection && wire_sensor)
-    sense_backend_segment(packet, key, connection);
+    sense_backend_segment(ctx, packet, key, connection);
   else
     stats->packets_out++;
   return ANSWER_FORWARD;

@@ -75,9 +75,9 @@ static __always_inline int to_backend(struct xdp_md *ctx, struct packet *packet,
   }
   if (backend && backend->service_id == service_id && backend->state != BACKEND_REMOVED) {
     if (wire_sensor)
-      sense_client_segment(packet, &key, connection, service->flags & SERVICE_DSR);
+      sense_client_segment(ctx, packet, &key, connection, service->flags & SERVICE_DSR);
   } else {
-    backend_id = backend_of(packet, service, &key, connection);
+    backend_id = backend_of(ctx, packet, service, &key, connection);
     if (backend_id & REFUSED_WITH) return refuse(service_id, backend_id & ~REFUSED_WITH);
     backend = bpf_map_lookup_elem(&backends, &backend_id);
     if (!backend || !backend_id || !backend->service_id)
@@ -131,9 +131,9 @@ static __always_inline int to_client(struct xdp_md *ctx, struct packet *packet, 
   if (connection) {
     if (connection->backend_id != backend_id) return refuse(service_id, VERDICT_LATE_BACKEND);
     if (backend->state == BACKEND_REMOVED) return refuse(service_id, VERDICT_GONE_RESET);
-    if (wire_sensor) sense_backend_segment(packet, &key, connection);
+    if (wire_sensor) sense_backend_segment(ctx, packet, &key, connection);
   } else {
-    switch (answer_half_open(packet, &key, backend_id, backend)) {
+    switch (answer_half_open(ctx, packet, &key, backend_id, backend)) {
       case ANSWER_FORWARD: break;
       case ANSWER_LATE: return refuse(service_id, VERDICT_LATE_BACKEND);
       case ANSWER_MASK:

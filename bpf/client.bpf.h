@@ -23,6 +23,7 @@ const volatile bool wire_sensor = true;
 
 /* A packet from a client on its way in. */
 struct arrival {
+  struct xdp_md *ctx;
   const struct packet *packet;
   const struct service *service;
   const struct connection_key *key;
@@ -84,6 +85,9 @@ static __always_inline void fill_half_open(struct half_open *flow, const struct 
   flow->connect_us = 0;
   flow->moves = 0;
   flow->masked = 0;
+  flow->previous_hash = 0;
+  flow->evidence = 0;
+  flow->confidence = 0;
   flow->options_bytes = SYN_NOT_KEPT;
 }
 
@@ -150,7 +154,8 @@ static __noinline __u32 open_flow(const struct arrival *arrival) {
 }
 
 /* Gives the flow's SYN to another backend. */
-static __noinline int move_syn(struct half_open *flow, __u32 to, __u32 flag, __u64 now_ns) {
+__noinline int move_syn(struct half_open *flow, __u32 to, __u32 flag, __u64 now_ns) {
+  if (!flow) return 0;
   struct backend_stats *left = stats_of_backend(flow->backend_id);
   struct backend_stats *taken = stats_of_backend(to);
   __u32 service_id = flow->key.service_id;
@@ -258,8 +263,9 @@ static __noinline __u32 continue_flow(const struct arrival *arrival, struct half
       next_seq = bpf_ntohl(packet->tcp->seq);
     connection = promote(flow, next_seq);
   }
+  if (connection) connection->ack_ns = arrival->now_ns;
   if (connection && wire_sensor)
-    sense_client_segment(packet, arrival->key, connection, one_way);
+    sense_client_segment(arrival->ctx, packet, arrival->key, connection, one_way);
   else if (stats)
     stats->packets_in++;
   return backend_id;
@@ -316,11 +322,15 @@ static __noinline bool is_old_syn(const struct arrival *arrival, struct connecti
 
 /* The backend of a packet that is not simply one of an established flow with a backend that is
  * there. Returns its id, 0 if there is none, or REFUSED_WITH a verdict. */
-static __noinline __u32 backend_of(const struct packet *packet, const struct service *service,
+static __noinline __u32 backend_of(struct xdp_md *ctx, const struct packet *packet,
+                                   const struct service *service,
                                    const struct connection_key *key,
                                    struct connection *connection) {
-  struct arrival arrival = {
-      .packet = packet, .service = service, .key = key, .now_ns = bpf_ktime_get_ns()};
+  struct arrival arrival = {.ctx = ctx,
+                            .packet = packet,
+                            .service = service,
+                            .key = key,
+                            .now_ns = bpf_ktime_get_ns()};
   bool is_syn = is_first_syn(packet);
 
   arrival.hash = hash_flow(key, 0, false);

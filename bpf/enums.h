@@ -67,7 +67,7 @@ enum closed_by {
   CLOSED_BY_TIMEOUT = 5, /* nothing was heard: found by the next SYN or by the agent's sweep */
   CLOSED_BY_REUSE = 6,   /* the client began a new connection from the same port */
   CLOSED_BY_EVICTION = 7, /* its half-open entry was taken by another */
-  CLOSED_BY_US = 8,      /* its backend was removed, and the service resets such flows */
+  CLOSED_BY_US = 8,      /* its backend was removed, or it was beyond a limit or budget */
 };
 
 enum connection_state {
@@ -227,7 +227,8 @@ enum weight_reason {
   V(FRAGMENT_FOLLOWED, "fragment_followed", "a later fragment sent where its first went")         \
   V(MSS_CLAMPED, "mss_clamped", "a SYN-ACK's MSS lowered to what encapsulation leaves")           \
   V(STEERED, "steered", "a retry kept off the backend that failed it")                            \
-  V(OFF_RING, "off_ring", "placed off its ring slot: busy, or at its limit")
+  V(OFF_RING, "off_ring", "placed off its ring slot: busy, or at its limit")                      \
+  V(RECORD_LOST, "record_lost", "the events ring buffer had no room for a captured record")
 
 enum verdict {
 #define PETREL_VERDICT_ENUM(name, text, meaning) VERDICT_##name,

@@ -41,7 +41,8 @@ static __always_inline struct half_open *find_half_open(const struct connection_
 }
 
 /* Its entry is taken: what waited waits no longer, and nobody will say how it ended. */
-static __noinline int evict_half_open(struct half_open *flow, __u32 flags, __u64 now_ns) {
+__noinline int evict_half_open(struct half_open *flow, __u32 flags, __u64 now_ns) {
+  if (!flow) return 0;
   struct backend_stats *stats = stats_of_backend(flow->backend_id);
   __u32 service_id = flow->key.service_id;
 
@@ -84,11 +85,41 @@ static __always_inline void free_half_open(struct half_open *flow) {
   flow->flags = 0;
 }
 
+/* The record of a flow that came no further. */
+static __noinline int send_half_open_record(const struct half_open *flow, __u8 closed_by,
+                                            __u8 failure, __u64 now_ns) {
+  struct record *record = begin_record(&flow->key, now_ns);
+
+  if (!record) return 0;
+  struct connection *told = &record->connection;
+  __builtin_memset(told, 0, sizeof(*told));
+  told->backend_id = flow->backend_id;
+  told->flags = flow->flags & ~(CONNECTION_WAITING_SYN | HALF_OPEN_BUSY);
+  told->state = flow->state;
+  told->syn_ns = flow->syn_ns;
+  told->synack_ns = flow->synack_ns;
+  told->syn_seq = flow->syn_seq;
+  told->close_ns = now_ns;
+  told->closed_by = closed_by;
+  told->failure = failure;
+  told->attempt = flow->attempt;
+  told->previous_failure = flow->previous_failure;
+  told->previous_backend_id = flow->previous_backend_id;
+  told->previous_hash = flow->previous_hash;
+  told->evidence = flow->evidence;
+  told->confidence = flow->confidence;
+  told->moves = flow->moves;
+  told->syn_repeats = flow->syn_repeats;
+  told->owner = SENSOR_WIRE;
+  bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+  return 0;
+}
+
 /* Ends a flow that came no further: its SYN was refused, given up, or answered by nothing. A client
  * that came again may still want the connection that it began before: the entry of a SYN that timed
  * out stays, closed and not sensed any more, for its answer to find its way. */
-static __noinline int end_half_open(struct half_open *flow, __u8 closed_by, __u8 failure,
-                                    __u64 now_ns) {
+__noinline int end_half_open(struct half_open *flow, __u8 closed_by, __u8 failure, __u64 now_ns) {
+  if (!flow) return 0;
   struct backend_stats *stats = stats_of_backend(flow->backend_id);
   const struct connection_key *key = &flow->key;
 
@@ -118,9 +149,12 @@ static __noinline int end_half_open(struct half_open *flow, __u8 closed_by, __u8
     if (flow->synack_ns) event->connect_ns = flow->synack_ns - flow->syn_ns;
     event->closed_by = closed_by;
     event->failure = failure;
+    event->evidence = flow->evidence;
+    event->confidence = flow->confidence;
     if (waited) event->waited_ns = now_ns - flow->syn_ns;
     submit_event(event);
   }
+  if (is_recording()) send_half_open_record(flow, closed_by, failure, now_ns);
   if (closed_by == CLOSED_BY_TIMEOUT)
     flow->state = CONNECTION_CLOSED;
   else
@@ -188,6 +222,10 @@ static __noinline struct connection *promote(struct half_open *flow, __u32 clien
   fresh->previous_failure = flow->previous_failure;
   fresh->previous_backend_id = flow->previous_backend_id;
   fresh->moves = flow->moves;
+  fresh->previous_hash = flow->previous_hash;
+  fresh->evidence = flow->evidence;
+  fresh->confidence = flow->confidence;
+  fresh->owner = SENSOR_WIRE;
   fresh->sockets[0].connect_ns = (__u64)flow->connect_us * 1000;
   if (bpf_map_update_elem(&connections, &key, fresh, BPF_ANY)) {
     count_verdict(key.service_id, VERDICT_TABLE_FULL);

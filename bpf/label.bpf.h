@@ -81,8 +81,36 @@ static __always_inline struct event *begin_connection_event(__u8 type,
   event->repeats = connection->client_repeats + connection->backend_repeats;
   event->status = connection->status;
   event->state = connection->state;
+  event->waiting_at_start = connection->waiting_at_start;
+  event->method = connection->method;
+  event->evidence = connection->evidence;
+  event->confidence = connection->confidence;
   if (connection->synack_ns) event->connect_ns = connection->synack_ns - connection->syn_ns;
   return event;
+}
+
+static __always_inline struct record *begin_record(const struct connection_key *key,
+                                                   __u64 now_ns) {
+  struct record *record = bpf_ringbuf_reserve(&events, sizeof(*record), 0);
+
+  if (!record) {
+    count_verdict(key->service_id, VERDICT_RECORD_LOST);
+    return NULL;
+  }
+  record->time_ns = now_ns;
+  record->key = *key;
+  return record;
+}
+
+/* What is known of the connection's current request, for who captures: nothing more will be. */
+static __noinline int send_record(const struct connection_key *key,
+                                  const struct connection *connection, __u64 now_ns) {
+  struct record *record = begin_record(key, now_ns);
+
+  if (!record) return 0;
+  __builtin_memcpy(&record->connection, connection, sizeof(*connection));
+  bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+  return 0;
 }
 
 /* Agents drain by their own clock: no event wakes anybody. */
@@ -101,8 +129,9 @@ struct failed {
 
 static const struct client no_failure = {};
 
-static __noinline int record_failure(const struct connection_key *key, const struct failed *failed,
-                                     __u64 now_ns) {
+__noinline int record_failure(const struct connection_key *key, const struct failed *failed,
+                              __u64 now_ns) {
+  if (!key || !failed) return 0;
   struct client_key client_key = {};
   client_key_of(key, &client_key);
   struct client *client = bpf_map_lookup_elem(&clients, &client_key);
@@ -126,9 +155,9 @@ static __noinline int record_failure(const struct connection_key *key, const str
 }
 
 /* Ends what the connection still has open and says so: counters, evidence, event. */
-static __noinline int end_connection(const struct connection_key *key,
-                                     struct connection *connection, __u8 closed_by, __u8 failure,
-                                     __u64 now_ns) {
+__noinline int end_connection(const struct connection_key *key, struct connection *connection,
+                              __u8 closed_by, __u8 failure, __u64 now_ns) {
+  if (!key || !connection) return 0;
   struct backend_stats *stats = stats_of_backend(connection->backend_id);
   __u64 waited_ns = 0;
 
@@ -139,6 +168,7 @@ static __noinline int end_connection(const struct connection_key *key,
   if ((connection->flags & CONNECTION_WAITING) &&
       end_wait(&wait, stats, connection->request_ns, now_ns))
     waited_ns = now_ns - connection->request_ns;
+  if (connection->queued) end_queued(connection, key->service_id, now_ns);
   stats->closes++;
   connection->closed_by = closed_by;
   if (failure != FAILURE_NONE) {
@@ -153,11 +183,13 @@ static __noinline int end_connection(const struct connection_key *key,
   }
   struct event *event = begin_connection_event(EVENT_END, key, connection, now_ns);
   connection->state = CONNECTION_CLOSED;
-  if (!event) return 0;
-  event->closed_by = closed_by;
-  event->failure = failure;
-  event->waited_ns = waited_ns;
-  submit_event(event);
+  if (event) {
+    event->closed_by = closed_by;
+    event->failure = failure;
+    event->waited_ns = waited_ns;
+    submit_event(event);
+  }
+  if (is_recording()) send_record(key, connection, now_ns);
   return 0;
 }
 
@@ -178,8 +210,8 @@ static __always_inline void announce_retry(const struct connection_key *key,
 }
 
 /* Labels the request that `key` begins now. */
-static __noinline int label_request(const struct connection_key *key, __u64 now_ns,
-                                    struct attempt *out) {
+__noinline int label_request(const struct connection_key *key, __u64 now_ns, struct attempt *out) {
+  if (!key || !out) return 0;
   struct client_key client_key = {};
   struct client *client = NULL;
   if (may_have_failed(client_hash(key), now_ns)) {

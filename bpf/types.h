@@ -249,7 +249,7 @@ struct connection {
   __u8 evidence;           /* enum label_evidence: why the current request is, or is not, a retry */
   __u8 confidence;         /* in that label, 0 to 255: 255 is certain */
   __u8 owner;              /* enum sensor: who tells of its requests */
-  __u32 padding;
+  __u8 queued_method[QUEUED_REQUESTS]; /* enum http_method of those of queued_ns */
   /* Socket sensor: [0] the connecting end, [1] the accepting end. */
   struct socket_view sockets[2];
 };

@@ -185,10 +185,10 @@ TEST_F(Admission, DoesNotRefuseWithoutTheFlagALimitOrAnAgent) {
     Conversation no_flag(lb, *hosts, ++port);
     expect_admitted(no_flag);
     lb.set_service(*hosts, kAdmit);
-    lb.set_control({0, 1, 1, 0});
+    lb.set_control({0, 1, 1, 0, 0, 0});
     Conversation no_agent(lb, *hosts, ++port);
     expect_admitted(no_agent);
-    lb.set_control({monotonic_now_ns(), 3600'000'000'000, 1, 0});
+    lb.set_control({monotonic_now_ns(), 3600'000'000'000, 1, 0, 0, 0});
     Conversation all(lb, *hosts, ++port);
     expect_refused(all, bpf::VERDICT_OVER_LIMIT);
   }

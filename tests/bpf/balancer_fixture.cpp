@@ -23,11 +23,17 @@ namespace {
 constexpr std::uint32_t kServices = 5;  // ids 1 to 4 are used
 constexpr std::uint32_t kBackends = 9;  // ids 1 to 8 are used
 
-int keep_event(void* events, void* data, std::size_t) {
-  bpf::event event;
-  std::memcpy(&event, data, sizeof(event));
-  static_cast<std::vector<bpf::event>*>(events)->push_back(event);
-  return 0;
+// Events and records share a ring buffer, and are told apart by their size.
+template <class T>
+bool keep(std::vector<T>& kept, const void* data, std::size_t bytes) {
+  if (bytes != sizeof(T)) return false;
+  std::memcpy(&kept.emplace_back(), data, sizeof(T));
+  return true;
+}
+
+int keep_sent(void* sent, void* data, std::size_t bytes) {
+  auto& to = *static_cast<Sent*>(sent);
+  return keep(to.events, data, bytes) || keep(to.records, data, bytes) ? 0 : -EINVAL;
 }
 
 // A test that cannot read its maps has nothing to say: gtest reports the exception as a failure.
@@ -124,7 +130,7 @@ int Balancer::load(const LoadOptions& options) {
                      map_fd("half_open"), 0);
   if (table == MAP_FAILED) return -errno;
   half_open_ = {static_cast<bpf::half_open*>(table), flows};
-  event_ring_ = ring_buffer__new(map_fd("events"), keep_event, &events_, nullptr);
+  event_ring_ = ring_buffer__new(map_fd("events"), keep_sent, &sent_, nullptr);
   return event_ring_ == nullptr ? -errno : 0;
 }
 
@@ -239,6 +245,7 @@ void Balancer::reset() {
   }
   std::ranges::fill(half_open_, bpf::half_open{});
   events();
+  records();
 }
 
 std::uint32_t Balancer::ring_offset(std::uint16_t service, bool neutral) const {
@@ -270,7 +277,7 @@ void Balancer::write_defaults(const Hosts& hosts) {
       update("ring", ring_offset(hosts.other_service, neutral) + slot, hosts.b4);
     }
   }
-  set_control({monotonic_now_ns(), std::uint64_t(std::chrono::nanoseconds(1h).count()), 1, 0});
+  set_control({monotonic_now_ns(), std::uint64_t(std::chrono::nanoseconds(1h).count()), 1, 0, 0, 0, 0, 0});
 }
 
 void Balancer::set_service(const Hosts& hosts, std::uint32_t flags) {
@@ -509,7 +516,12 @@ std::int64_t Balancer::waiting_syn(std::uint32_t backend_id) {
 
 std::vector<bpf::event> Balancer::events() {
   require(ring_buffer__consume(event_ring_) >= 0, "read events");
-  return std::exchange(events_, {});
+  return std::exchange(sent_.events, {});
+}
+
+std::vector<bpf::record> Balancer::records() {
+  require(ring_buffer__consume(event_ring_) >= 0, "read records");
+  return std::exchange(sent_.records, {});
 }
 
 }  // namespace petrel::test

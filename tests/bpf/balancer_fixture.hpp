@@ -61,6 +61,12 @@ Packet sent_on(Segment segment, const Endpoint& from, const Endpoint& to,
 // The balancer's RST to whoever sent the segment (RFC 9293, 3.10.7.1).
 Packet reset_of(const Segment& segment);
 
+// What came through the ring buffer.
+struct Sent {
+  std::vector<bpf::event> events;
+  std::vector<bpf::record> records;
+};
+
 class Balancer {
  public:
   Balancer();
@@ -118,6 +124,7 @@ class Balancer {
   std::int64_t waiting(std::uint32_t backend_id);      // sums of the waiting arrays
   std::int64_t waiting_syn(std::uint32_t backend_id);
   std::vector<bpf::event> events();  // those that came since the last call
+  std::vector<bpf::record> records();  // the same; there are some while control.recording
 
  private:
   template <class K, class V>
@@ -138,7 +145,7 @@ class Balancer {
 
   balancer_bpf* skeleton_ = nullptr;
   ring_buffer* event_ring_ = nullptr;
-  std::vector<bpf::event> events_;
+  Sent sent_;
   std::vector<std::uint32_t> endpoint_slots_;  // those that are not free
   std::span<bpf::half_open> half_open_;  // the map itself: a flood's tests read it often
 };

@@ -143,9 +143,9 @@ TEST_F(Budget, DoesNotActWithoutTheFlagOrForASilentAgent) {
     lb.set_service(*hosts, bpf::SERVICE_READY | bpf::SERVICE_ACT);
     EXPECT_EQ(admitted_of(*hosts, 3), 3);
     lb.set_service(*hosts, kBudget);
-    lb.set_control({0, 1, 1, 0});
+    lb.set_control({0, 1, 1, 0, 0, 0});
     EXPECT_EQ(admitted_of(*hosts, 3), 3);
-    lb.set_control({monotonic_now_ns(), 3600 * kSecondNs, 1, 0});
+    lb.set_control({monotonic_now_ns(), 3600 * kSecondNs, 1, 0, 0, 0});
     EXPECT_EQ(admitted_of(*hosts, 3), 0);
     EXPECT_EQ(lb.budget(hosts->service).admitted, 0U);
   }

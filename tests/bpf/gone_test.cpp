@@ -57,12 +57,12 @@ TEST_F(Gone, ADrainingBackendGetsNoNewFlows) {
     // Nor by adoption, and not for an agent that has fallen silent: it was told to end.
     EXPECT_EQ(Conversation(lb, *hosts, 40100).request().backend_id(), hosts->b2);
     lb.fill_neutral(hosts->service, {hosts->b1, hosts->b2});
-    lb.set_control({0, 1, 1, 0});
+    lb.set_control({0, 1, 1, 0, 0, 0});
     for (std::uint16_t port = 40101; port <= 40120; ++port) {
       ASSERT_EQ(Conversation(lb, *hosts, port).syn().backend_id(), hosts->b2);
     }
     EXPECT_EQ(lb.backend_stats(hosts->b1).connections, 0U);
-    lb.set_control({monotonic_now_ns(), 3600'000'000'000, 1, 0});
+    lb.set_control({monotonic_now_ns(), 3600'000'000'000, 1, 0, 0, 0});
   }
 }
 

@@ -86,7 +86,7 @@ TEST_F(NextHop, KeepsTheWayBackUntilRoutesChange) {
   if (!make_routes()) GTEST_SKIP() << "SKIPPED: needs ip (iproute2) and veth";
   for (const Hosts* hosts : {&v4(), &v6()}) {
     SCOPED_TRACE(hosts->family);
-    lb.set_control({monotonic_now_ns(), 3600'000'000'000, 1, 0});
+    lb.set_control({monotonic_now_ns(), 3600'000'000'000, 1, 0, 0, 0});
     Conversation conversation(lb, *hosts, 40001);
     const auto lookups = [&] { return lb.verdicts()[bpf::VERDICT_FIB_LOOKUP]; };
     const auto before = lookups();
@@ -98,7 +98,7 @@ TEST_F(NextHop, KeepsTheWayBackUntilRoutesChange) {
     EXPECT_EQ(lookups(), before + 2);
     EXPECT_EQ(conversation.from_backend(kAck, "more").action, XDP_REDIRECT);
     EXPECT_EQ(lookups(), before + 2);
-    lb.set_control({monotonic_now_ns(), 3600'000'000'000, 2, 0});
+    lb.set_control({monotonic_now_ns(), 3600'000'000'000, 2, 0, 0, 0});
     EXPECT_EQ(conversation.from_backend(kAck, "more").action, XDP_REDIRECT);
     EXPECT_EQ(lookups(), before + 3);
   }

@@ -103,7 +103,7 @@ TEST_F(Placement, AvoidsAQuarantinedBackend) {
 TEST_F(Placement, DoesNotHeedTheQuarantineOfASilentAgent) {
   lb.fill_neutral(h.service, {h.b1});
   lb.set_state(h.b1, bpf::BACKEND_QUARANTINED);
-  lb.set_control({0, kSecondNs, 0, 0});
+  lb.set_control({0, kSecondNs, 0, 0, 0, 0});
   EXPECT_EQ(place(40001), h.b1);
   EXPECT_EQ(lb.verdicts()[bpf::VERDICT_BAD_SLOT], 0U);
 }

@@ -89,7 +89,7 @@ TEST_F(Steering, LeavesARetryOnTheRingThatNamesAnotherBackend) {
 TEST_F(Steering, DoesNotActForASilentAgent) {
   lb.fill_neutral(h.service, {h.b1});
   lb.fill_ring(h.service, {h.b2});
-  lb.set_control({0, 1, 0, 0});
+  lb.set_control({0, 1, 0, 0, 0, 0});
   EXPECT_EQ(fail_and_retry(40001), std::pair(h.b1, h.b1));
 }
 

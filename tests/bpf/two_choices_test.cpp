@@ -94,7 +94,7 @@ TEST_F(TwoChoices, DoNotTakeAnUnusableSecond) {
 TEST_F(TwoChoices, DoNotActForASilentAgent) {
   lb.set_inflight(h.b2, 100);
   lb.fill_neutral(h.service, {h.b2});
-  lb.set_control({0, 1, 0, 0});
+  lb.set_control({0, 1, 0, 0, 0, 0});
   Conversation conversation(lb, h, 40001);
   conversation.syn();
   EXPECT_EQ(conversation.backend_id(), h.b2);
