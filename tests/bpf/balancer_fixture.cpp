@@ -277,7 +277,7 @@ void Balancer::write_defaults(const Hosts& hosts) {
       update("ring", ring_offset(hosts.other_service, neutral) + slot, hosts.b4);
     }
   }
-  set_control({monotonic_now_ns(), std::uint64_t(std::chrono::nanoseconds(1h).count()), 1, 0, 0, 0, 0, 0});
+  set_control({monotonic_now_ns(), std::uint64_t(std::chrono::nanoseconds(1h).count()), 1, 0, 0, 0});
 }
 
 void Balancer::set_service(const Hosts& hosts, std::uint32_t flags) {

@@ -32,7 +32,8 @@ struct Budget : PathTest {
     budget.rate_q16 = static_cast<std::uint32_t>(rate * kToken);
     budget.burst_q16 = burst * kToken;
     budget.tokens_q16 = tokens * kToken;
-    budget.filled_ns = monotonic_now_ns() - age_ns;
+    const std::uint64_t now_ns = monotonic_now_ns();
+    budget.filled_ns = now_ns > age_ns ? now_ns - age_ns : 1;  // a host may be up for less
     lb.set_budget(hosts.service, budget);
   }
 

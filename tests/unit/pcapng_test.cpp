@@ -146,7 +146,7 @@ TEST(Pcapng, OpensInTshark) {
   EXPECT_NE(fields.find("|10.9.9.9|80|"), std::string::npos) << fields;
   EXPECT_NE(fields.find("|10.1.0.2|8080|"), std::string::npos) << fields;
   EXPECT_NE(fields.find("petrel: forwarded (sent to a backend); service web, backend b1; "
-                        "notes: off_ring (placed by two choices off its ring slot)"),
+                        "notes: off_ring (placed off its ring slot: busy, or at its limit)"),
             std::string::npos)
       << fields;
   EXPECT_NE(fields.find("as it left, by redirect"), std::string::npos) << fields;
