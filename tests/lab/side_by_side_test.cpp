@@ -12,8 +12,10 @@ using SideBySideTest = LabTest;
 
 void expect_counted(const Status& status, const Summary& summary) {
   EXPECT_EQ(status.sum("wire/connections"), summary.attempts());
-  EXPECT_EQ(status.sum("wire/answers"), summary.attempts() - summary.failed())
+  // What a client gave up on a busy machine may have been answered all the same.
+  EXPECT_GE(status.sum("wire/answers"), summary.attempts() - summary.failed())
       << summary.outcomes();
+  EXPECT_LE(status.sum("wire/answers"), summary.attempts()) << summary.outcomes();
   EXPECT_EQ(status.sum("socket/connects"), summary.attempts());
   EXPECT_EQ(status.sum("socket/closes"), summary.attempts());
 }
