@@ -56,6 +56,7 @@ Agent::Agent(asio::io_context& context, Config config, AgentOptions options, Mod
       tick_timer_(context),
       probe_timer_(context),
       sweep_timer_(context),
+      audit_timer_(context),
       route_events_(context) {}
 
 Agent::~Agent() {
@@ -167,6 +168,7 @@ Result<void> Agent::run() {
   spawn(follow_routes(), "routes");
   spawn(probe_loop(), "probes");
   spawn(sweep_loop(), "sweep");
+  spawn(audit_loop(), "audit");
   spawn(api_->serve(), "API");
   context_.run();
   loader_.join();
@@ -201,6 +203,7 @@ void Agent::stop() {
   tick_timer_.cancel();
   probe_timer_.cancel();
   sweep_timer_.cancel();
+  audit_timer_.cancel();
   route_events_.cancel(ignored);
   for (const auto& capture : captures_) capture->stream->finish();
   end_tap();

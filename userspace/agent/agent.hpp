@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/losses.hpp"
 #include "agent/service_loop.hpp"
 #include "api/server.hpp"
 #include "base/error.hpp"
@@ -32,6 +33,7 @@
 #include "maps/readers.hpp"
 #include "maps/route_cache.hpp"
 #include "maps/tables.hpp"
+#include "maps/waiting_audit.hpp"
 #include "score/model.hpp"
 #include "telemetry/labeller.hpp"
 
@@ -63,6 +65,11 @@ struct LoopFacts {
   double retries_predicted = 0;       // summed probabilities of ended or answered requests
   std::uint64_t expired_handshakes = 0;  // swept: unanswered SYNs whose client never came again
   std::uint64_t reloads = 0;             // that were put in force
+  std::uint64_t audits = 0;              // of what waits; the last one's:
+  std::uint64_t audit_us = 0;            // work, spread over many turns of the loop
+  std::uint64_t connections_open = 0;
+  std::uint64_t connections_closed = 0;  // entries that are kept for what may still come
+  std::uint64_t waits_leaked = 0;        // ever found, and given back
 };
 
 class Agent {
@@ -80,6 +87,7 @@ class Agent {
   const Config& config() const { return config_; }
   const Model& model() const { return model_; }
   const LoopFacts& facts() const { return facts_; }
+  const Losses& losses() const { return losses_; }
   const std::vector<ServiceLoop>& services() const { return services_; }
   const std::vector<bpf::service_stats>& service_stats() const { return service_stats_; }
   // Of one service, or of no service (0).
@@ -136,6 +144,12 @@ class Agent {
   boost::asio::awaitable<void> follow_routes();
   boost::asio::awaitable<void> probe_loop();
   boost::asio::awaitable<void> sweep_loop();
+
+  // audit.cpp
+  boost::asio::awaitable<void> audit_loop();
+  boost::asio::awaitable<void> audit();
+  void heal(const WaitingAudit& audit);
+
   void spawn(boost::asio::awaitable<void> coroutine, const char* what);
   void stop();
 
@@ -148,6 +162,7 @@ class Agent {
   void advance_features(std::uint64_t now_ns);
   ServiceLoop* find_service(std::uint32_t service_id);
   void expire(const bpf::half_open& flow);
+  void count_losses();
   void count_first_attempts(const ServiceLoop& service, std::chrono::nanoseconds elapsed);
   Result<void> write_budget(const ServiceLoop& service);
   void await_signal();
@@ -170,6 +185,7 @@ class Agent {
   std::vector<std::uint64_t> verdicts_;  // by service id * VERDICTS + verdict
   std::vector<std::unique_ptr<Capture>> captures_;
   LoopFacts facts_;
+  Losses losses_;
   // A service's first attempts a second, smoothed: what its retry budget is a part of.
   struct FirstAttempts {
     std::uint64_t count = 0;
@@ -190,6 +206,7 @@ class Agent {
   boost::asio::steady_timer tick_timer_;
   boost::asio::steady_timer probe_timer_;
   boost::asio::steady_timer sweep_timer_;
+  boost::asio::steady_timer audit_timer_;
   boost::asio::posix::stream_descriptor route_events_;
   std::unique_ptr<ApiServer> api_;
 };

@@ -119,6 +119,7 @@ json::object backend_json(const Agent& agent, const ServiceLoop& service,
           {"waiting_syn", backend.waiting_syn.total()},
           {"waiting", backend.waiting.total()},
           {"inflight", agent.tables().inflight(backend.config.id)},
+          {"waits_leaked", backend.waits_leaked},
           {"next_hop_cached", backend.hop.ifindex != 0},
           {"wire", wire_json(backend.stats)},
           {"socket", socket_json(backend.stats)}};
@@ -147,6 +148,7 @@ json::object service_json(const Agent& agent, const ServiceLoop& service) {
           {"panic", service.in_panic()},
           {"ring_slots", service.in_force().size()},
           {"moved_slots", service.moved_slots()},
+          {"lost_events_share", agent.losses().lost_share()},
           {"first_attempts", stats.first_attempts},
           {"retries", stats.retries},
           {"steered", stats.steered},
@@ -174,6 +176,39 @@ json::object loop_json(const Agent& agent) {
           {"took_over", agent.adopted()},
           {"reloads", facts.reloads},
           {"tapping", agent.tapping()}};
+}
+
+// What stands beside every rate: how much of what happened was not seen.
+json::object losses_json(const Agent& agent) {
+  const Losses& losses = agent.losses();
+  std::uint64_t evicted = 0, full = 0, adopted = 0;
+  for (const ServiceLoop& service : agent.services()) {
+    const auto verdicts = agent.verdicts(service.config().id);
+    evicted += verdicts[bpf::VERDICT_HALF_OPEN_EVICTED];
+    full += verdicts[bpf::VERDICT_TABLE_FULL];
+    adopted += verdicts[bpf::VERDICT_ADOPTED];
+  }
+  return {{"lost_events_share", losses.lost_share()},
+          {"events_lost", losses.events_lost()},
+          {"records_lost", losses.records_lost()},
+          {"events_out_of_order", losses.out_of_order()},
+          {"worst_disorder_ms", static_cast<double>(losses.worst_disorder_ns()) / 1e6},
+          {"clock_steps", losses.clock_steps()},
+          {"suspends", losses.suspends()},
+          {"half_open_evicted", evicted},
+          {"table_full", full},
+          {"adopted", adopted},
+          {"waits_leaked", agent.facts().waits_leaked}};
+}
+
+json::object audit_json(const Agent& agent) {
+  const LoopFacts& facts = agent.facts();
+  return {{"audits", facts.audits},
+          {"work_us", facts.audit_us},
+          {"connections_open", facts.connections_open},
+          {"connections_closed", facts.connections_closed},
+          {"connections_size", agent.config().agent.max_connections},
+          {"waits_leaked", facts.waits_leaked}};
 }
 
 }  // namespace
@@ -232,6 +267,7 @@ json::object budget_json(const Agent& agent, const ServiceLoop& service,
           {"min_per_s", settings.min_per_s},
           {"burst_s", settings.burst_s},
           {"first_attempts_per_s", agent.first_attempts_per_s(service.config().id)},
+          {"lost_events_share", agent.losses().lost_share()},
           {"rate_per_s", rate},
           {"burst", burst},
           {"tokens", tokens},
@@ -262,6 +298,8 @@ json::value status_json(const Agent& agent) {
             {"checksum", model_checksum(agent.model())},
             {"held_out_auc", agent.model().training.held_out_auc}}},
           {"loop", loop_json(agent)},
+          {"losses", losses_json(agent)},
+          {"audit", audit_json(agent)},
           {"degraded", std::move(degraded)},
           {"services", std::move(services)},
           {"verdicts", std::move(verdicts)},
@@ -294,6 +332,7 @@ json::value explain_json(const Agent& agent, const ServiceLoop& service,
                        {"answered_in_tick", backend.reading.answered},
                        {"waiting_in_tick", backend.reading.waiting}};
   out["observations"] = backend.explanation.observations();
+  out["lost_events_share"] = agent.losses().lost_share();
   out["contributions"] = std::move(pushes);
   out["changed_ago_s"] = backend.changed_ns == 0
                              ? json::value(nullptr)

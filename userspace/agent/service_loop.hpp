@@ -16,6 +16,7 @@
 #include "control/risk.hpp"
 #include "control/weights.hpp"
 #include "features/features.hpp"
+#include "maps/waiting_audit.hpp"
 #include "maps/waiting_ledger.hpp"
 #include "ring/ring.hpp"
 
@@ -29,6 +30,8 @@ struct BackendLoop {
   Explanation explanation;
   WaitingLedger waiting_syn;
   WaitingLedger waiting;
+  OldWaits old_waits;
+  std::uint64_t waits_leaked = 0;  // found by audits, ever
   ProbeResult probe = ProbeResult::kUnknown;
   bpf::backend_state state = bpf::BACKEND_UNUSED;  // as the data path was told
   std::uint64_t drained_ns = 0;    // when its flows are reset or moved; 0: it does not drain

@@ -37,6 +37,7 @@ Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed)
   if (!verdict_sums) return verdict_sums.error().within("verdicts");
   service_stats_ = **service_sums;
   verdicts_ = **verdict_sums;
+  count_losses();
 
   for (ServiceLoop& service : services_) {
     for (BackendLoop& backend : service.backends()) {
@@ -59,6 +60,7 @@ Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed)
 
 void Agent::on_event(const bpf::event& event) {
   ++facts_.events;
+  losses_.on_event(event.time_ns);
   if (event.type == bpf::EVENT_RETRY) {
     ++facts_.retries_seen;
   } else if (is_outcome(event)) {
@@ -114,6 +116,16 @@ void Agent::write_decisions(ServiceLoop& service, std::span<const RingChange> ch
     backend.state = state;
     write_backend(service, backend);
   }
+}
+
+void Agent::count_losses() {
+  std::uint64_t events = 0, records = 0;
+  for (std::size_t i = 0; i < verdicts_.size(); i += bpf::VERDICTS) {
+    events += verdicts_[i + bpf::VERDICT_EVENT_LOST];
+    records += verdicts_[i + bpf::VERDICT_RECORD_LOST];
+  }
+  losses_.on_tick(read_clocks(), events, records);
+  features_.set_lost_share(losses_.lost_share());
 }
 
 // First attempts a second, smoothed over about two seconds: the budget follows them.

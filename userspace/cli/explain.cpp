@@ -58,6 +58,10 @@ void print_explanation(const json::object& it) {
   const std::string rails = text(it.at("rails"));
   fmt::print("rails    {}\n", rails.empty() ? "none held" : rails);
   fmt::print("probe    {}\n", text(it.at("probe")));
+  if (const double lost = number(it.at("lost_events_share")); lost > 0) {
+    fmt::print("sampled  {:.1f} % of late events were lost: all of this is built on the rest\n",
+               100 * lost);
+  }
   const json::array& pushes = it.at("contributions").as_array();
   if (pushes.empty()) {
     fmt::print("features: nothing was scored lately\n");

@@ -59,6 +59,22 @@ void print_verdicts(const json::object& verdicts) {
   fmt::print("\n");
 }
 
+// What was not seen of what happened: every rate above is to be read beside it.
+void print_losses(const json::object& losses, const json::object& audit) {
+  fmt::print("\nnot seen: {:.2f} % of late events ({} ever)  records {}  out of order {} (worst {:.1f} ms)  "
+             "clock steps {}  suspends {}\n",
+             100 * number(losses.at("lost_events_share")), number(losses.at("events_lost")),
+             number(losses.at("records_lost")), number(losses.at("events_out_of_order")),
+             number(losses.at("worst_disorder_ms")), number(losses.at("clock_steps")),
+             number(losses.at("suspends")));
+  fmt::print("tables: {} connections open and {} closed of {}  half-open evicted {}  no entry {}  "
+             "adopted {}  waits leaked {}\n",
+             number(audit.at("connections_open")), number(audit.at("connections_closed")),
+             number(audit.at("connections_size")), number(losses.at("half_open_evicted")),
+             number(losses.at("table_full")), number(losses.at("adopted")),
+             number(losses.at("waits_leaked")));
+}
+
 int run_status(const AgentAddress& address, bool as_json) {
   auto socket = address.resolve();
   if (!socket) return fail(socket.error());
@@ -88,6 +104,7 @@ int run_status(const AgentAddress& address, bool as_json) {
   for (const json::value& service : status.at("services").as_array()) {
     print_service(service.as_object());
   }
+  print_losses(status.at("losses").as_object(), status.at("audit").as_object());
   print_verdicts(status.at("verdicts").as_object());
   return 0;
 }

@@ -127,6 +127,7 @@ void FeatureState::publish(uint64_t now_ns) {
   auto next = std::make_shared<Snapshot>();
   // An event may be read before the tick whose clock was read before it: the later time counts.
   next->time_ns = std::max(now_ns, newest_event_ns_);
+  next->lost_share_q16 = lost_share_q16_;
   next->backends.resize(backends_.size());
   next->services.resize(services_.size());
   for (size_t id = 0; id < services_.size(); id++) {

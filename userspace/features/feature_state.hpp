@@ -33,6 +33,10 @@ class FeatureState {
   // Once a tick, with every configured backend; one that is left out has nothing waiting.
   void on_tick(uint64_t now_ns, std::span<const BackendWaiting> waiting);
 
+  // What part of the events of late was lost: the views of the next ticks are built on the rest, and
+  // say so.
+  void set_lost_share(double share) { lost_share_q16_ = static_cast<uint32_t>(share * 65536); }
+
   // The features as of the last tick.
   FeatureVector compute(const Observation& observation) const;
 
@@ -71,6 +75,7 @@ class FeatureState {
   std::vector<Service> services_;
   uint64_t last_tick_ns_ = 0;  // 0: none yet
   uint64_t newest_event_ns_ = 0;
+  uint32_t lost_share_q16_ = 0;
   std::shared_ptr<const Snapshot> snapshot_;
 };
 

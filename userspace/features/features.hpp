@@ -107,6 +107,7 @@ struct Snapshot {
   const ServiceView& service(uint32_t service_id) const;
 
   uint64_t time_ns = 0;               // nothing later than this went into the views
+  uint32_t lost_share_q16 = 0;        // of late: not 0 when the views are built on a part of the events
   std::vector<BackendView> backends;  // by backend id
   std::vector<ServiceView> services;  // by service id
   BackendView unknown_backend;

@@ -154,21 +154,34 @@ Result<std::size_t> EventReader::drain() {
   return static_cast<std::size_t>(rc);
 }
 
+namespace {
+
+constexpr std::uint32_t kScanBatch = 4096;
+
+}  // namespace
+
+ConnectionScan::ConnectionScan(int map_fd)
+    : map_fd_(map_fd), keys_(kScanBatch), values_(kScanBatch) {}
+
+Result<bool> ConnectionScan::step(const Visit& visit) {
+  LIBBPF_OPTS(bpf_map_batch_opts, options);
+  std::uint32_t count = kScanBatch;
+  const int rc = bpf_map_lookup_batch(map_fd_, first_ ? nullptr : &cursor_[0], &cursor_[0],
+                                      keys_.data(), values_.data(), &count, &options);
+  if (rc != 0 && rc != -ENOENT) return bpf_error(rc, "read connections");
+  first_ = false;
+  for (std::uint32_t i = 0; i < count; ++i) visit(keys_[i], values_[i]);
+  return rc != -ENOENT;
+}
+
 Result<void> for_each_connection(
     int map_fd,
     const std::function<void(const bpf::connection_key&, const bpf::connection&)>& visit) {
-  constexpr std::uint32_t kBatch = 4096;
-  std::vector<bpf::connection_key> keys(kBatch);
-  std::vector<bpf::connection> values(kBatch);
-  std::uint64_t cursor[2] = {};  // opaque: a bucket number in hash maps
-  LIBBPF_OPTS(bpf_map_batch_opts, options);
-  for (bool first = true;; first = false) {
-    std::uint32_t count = kBatch;
-    const int rc = bpf_map_lookup_batch(map_fd, first ? nullptr : &cursor[0], &cursor[0],
-                                        keys.data(), values.data(), &count, &options);
-    if (rc != 0 && rc != -ENOENT) return bpf_error(rc, "read connections");
-    for (std::uint32_t i = 0; i < count; ++i) visit(keys[i], values[i]);
-    if (rc == -ENOENT) return {};  // the last batch
+  ConnectionScan scan(map_fd);
+  while (true) {
+    auto more = scan.step(visit);
+    if (!more) return more.error();
+    if (!*more) return {};
   }
 }
 

@@ -76,6 +76,25 @@ class EventReader {
   std::unique_ptr<ring_buffer, Free> buffer_;
 };
 
+// Goes over `connections` piece by piece, so that whoever reads a large table can do other work
+// meanwhile. Entries that come or go between may be seen or not; those that stay are seen once.
+class ConnectionScan {
+ public:
+  using Visit = std::function<void(const bpf::connection_key&, const bpf::connection&)>;
+
+  explicit ConnectionScan(int map_fd);
+
+  // The next piece, of some thousand entries at most; false: that was the last one.
+  Result<bool> step(const Visit& visit);
+
+ private:
+  int map_fd_;
+  bool first_ = true;
+  std::uint64_t cursor_[2] = {};  // opaque: a bucket number in hash maps
+  std::vector<bpf::connection_key> keys_;
+  std::vector<bpf::connection> values_;
+};
+
 // Calls `visit` for each connection in the table; batches where the kernel has them. Entries that
 // come or go meanwhile may be seen or not.
 Result<void> for_each_connection(

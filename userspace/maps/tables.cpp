@@ -317,6 +317,10 @@ void Tables::sweep_half_open(const std::function<bool(const bpf::half_open&)>& v
   }
 }
 
+void Tables::for_each_half_open(const std::function<void(const bpf::half_open&)>& visit) const {
+  for (std::uint32_t i = 0; i < half_open_.size(); ++i) visit(half_open_[i]);
+}
+
 std::vector<std::uint32_t> Tables::read_ring(std::uint32_t service_id) const {
   const RingPlace& place = places_.at(service_id);
   std::vector<std::uint32_t> slots(place.slots);
@@ -367,10 +371,12 @@ void Tables::bump_route_generation() {
   std::atomic_ref(control_[0].route_generation).fetch_add(1, std::memory_order_release);
 }
 
-void Tables::give_back_inflight(std::uint32_t backend_id, std::uint32_t service_id) {
-  std::atomic_ref(inflight_[backend_id].requests).fetch_sub(1, std::memory_order_relaxed);
+void Tables::give_back_inflight(std::uint32_t backend_id, std::uint32_t service_id,
+                                std::uint64_t count) {
+  const auto given = static_cast<std::int64_t>(count);
+  std::atomic_ref(inflight_[backend_id].requests).fetch_sub(given, std::memory_order_relaxed);
   std::atomic_ref(service_inflight_[service_id].requests)
-      .fetch_sub(1, std::memory_order_relaxed);
+      .fetch_sub(given, std::memory_order_relaxed);
 }
 
 std::int64_t Tables::inflight(std::uint32_t backend_id) const {

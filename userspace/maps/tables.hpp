@@ -69,10 +69,14 @@ class Tables {
   void end_connection(const bpf::connection_key& key, const bpf::connection& connection);
   std::int64_t inflight(std::uint32_t backend_id) const;
 
+  // Requests or SYNs that the data path will never end are in flight no longer.
+  void give_back_inflight(std::uint32_t backend_id, std::uint32_t service_id,
+                          std::uint64_t count = 1);
+
+  void for_each_half_open(const std::function<void(const bpf::half_open&)>& visit) const;
+
  private:
   Result<void> write_limits(const ServiceConfig& service);
-  void give_back_inflight(std::uint32_t backend_id, std::uint32_t service_id);
-
   int services_fd_ = -1;
   int vips_fd_ = -1;
   int budgets_fd_ = -1;

@@ -51,4 +51,22 @@ void WaitingLedger::give_back(std::uint64_t start_ns) {
   }
 }
 
+std::uint64_t WaitingLedger::heal(std::uint64_t begun_ns,
+                                  std::span<const std::int32_t, WAITING_SLOTS> slots,
+                                  std::span<const std::uint32_t, WAITING_SLOTS> seen) {
+  // A request that began while the audit did may be in its slot and not in its flow yet.
+  constexpr std::uint64_t kMargin = 2;
+  const std::uint64_t newest = begun_ns >> WAITING_SLOT_SHIFT;
+  const std::uint64_t oldest = last_tick_ - std::min(last_tick_, kYoungSlots) + 1; // not carried yet
+  std::uint64_t healed = 0;
+  for (std::uint64_t slot = oldest; slot + kMargin < newest; ++slot) {
+    const std::size_t index = index_of(slot);
+    const std::int64_t leaked = std::int64_t{slots[index]} - offset_[index] - seen[index];
+    if (leaked <= 0) continue;
+    offset_[index] += static_cast<std::int32_t>(leaked);
+    healed += static_cast<std::uint64_t>(leaked);
+  }
+  return healed;
+}
+
 }  // namespace petrel

@@ -30,6 +30,12 @@ class WaitingLedger {
   // The sweep ended one on the data path's behalf, which will never subtract it.
   void give_back(std::uint64_t start_ns);
 
+  // What an audit that began at begun_ns did not find in the tables of flows (`seen`, by slot) and the
+  // slots hold all the same is no longer counted. `slots` as in update(), read after the audit.
+  // Returns how many those are.
+  std::uint64_t heal(std::uint64_t begun_ns, std::span<const std::int32_t, WAITING_SLOTS> slots,
+                     std::span<const std::uint32_t, WAITING_SLOTS> seen);
+
   // As of the last update: by age, youngest first; those carried over are not among them.
   const std::vector<WaitingGroup>& groups() const { return groups_; }
   std::uint64_t total() const { return total_; }  // of groups()
