@@ -268,10 +268,11 @@ struct {
   __type(value, __u64);
 } verdicts SEC(".maps");
 
-/* events: one record for each decision point of a connection, and for each retry.
- * Value: struct event.
+/* events: what happened, in order: each decision point of a connection, each retry; and while somebody
+ * captures all that was seen of each request.
+ * Value: struct event or, by its size, struct record.
  * Writer: balancer.  Reader: agent, each tick (never woken: it drains by its own clock).
- * Size: 4 MiB, about 45,000 events.  Full: the event is lost and counted in verdicts. */
+ * Size: 4 MiB, about 37,000 events.  Full: it is lost and counted in verdicts. */
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
   __uint(max_entries, 4 << 20);
