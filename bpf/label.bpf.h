@@ -102,13 +102,16 @@ static __always_inline struct record *begin_record(const struct connection_key *
   return record;
 }
 
-/* What is known of the connection's current request, for who captures: nothing more will be. */
+/* What is known of the connection's current request, for who captures: nothing more will be.
+ * `next_bytes`: from the client, counted already, but of the request that follows. */
 static __noinline int send_record(const struct connection_key *key,
-                                  const struct connection *connection, __u64 now_ns) {
+                                  const struct connection *connection, __u32 next_bytes,
+                                  __u64 now_ns) {
   struct record *record = begin_record(key, now_ns);
 
   if (!record) return 0;
   __builtin_memcpy(&record->connection, connection, sizeof(*connection));
+  record->connection.bytes_in -= next_bytes;
   bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
   return 0;
 }
@@ -189,7 +192,7 @@ __noinline int end_connection(const struct connection_key *key, struct connectio
     event->waited_ns = waited_ns;
     submit_event(event);
   }
-  if (is_recording()) send_record(key, connection, now_ns);
+  if (is_recording()) send_record(key, connection, 0, now_ns);
   return 0;
 }
 

@@ -96,10 +96,12 @@ static __noinline int queue_requests(const struct connection_key *key,
 static __always_inline int begin_request(const struct connection_key *key,
                                          struct connection *connection,
                                          struct backend_stats *stats,
-                                         const struct request_head *head) {
+                                         const struct request_head *head, __u32 payload_bytes) {
   __u64 now_ns = bpf_ktime_get_ns();
 
-  if (connection->requests > 0 && is_recording()) send_record(key, connection, now_ns);
+  if (connection->requests > 0 && is_recording())
+    send_record(key, connection, payload_bytes, now_ns);
+  connection->request_bytes_in = connection->bytes_in - payload_bytes;
   if (connection->requests == 0 && head->method > METHOD_OTHER)
     __sync_fetch_and_or(&connection->flags, CONNECTION_HTTP);
   bool readable = connection->flags & CONNECTION_HTTP;
@@ -118,7 +120,8 @@ static __noinline int next_request(const struct connection_key *key, struct conn
   __u32 queued = connection->queued;
   __u64 start_ns = connection->queued_ns[0];
 
-  if (is_recording()) send_record(key, connection, now_ns);
+  if (is_recording()) send_record(key, connection, 0, now_ns);
+  connection->request_bytes_in = connection->bytes_in; /* its own came with the earlier ones' */
   connection->method = connection->queued_method[0];
   connection->request_hash = 0; /* not kept */
 #pragma unroll
@@ -211,7 +214,8 @@ __noinline int hear_client(struct xdp_md *ctx, const struct connection_key *key,
   struct backend_stats *stats = stats_of_backend(connection->backend_id);
   if (!stats) return 0;
   __u32 flags = connection->flags;
-  read_request(ctx, offset, &head);
+  __builtin_memset(&head, 0, sizeof(head));
+  if (payload_bytes >= 8) read_request(ctx, offset, &head); /* a frame may go on after its packet */
   if (flags & CONNECTION_WAITING) {
     if (head.method > METHOD_OTHER)
       queue_requests(key, connection, stats, &head, 1 + head.more);
@@ -222,8 +226,7 @@ __noinline int hear_client(struct xdp_md *ctx, const struct connection_key *key,
     if (head.method == METHOD_NONE) return 0;
     if (head.method == METHOD_OTHER && !has_no_body(connection->method)) return 0;
   }
-  connection->request_bytes_in = connection->bytes_in - payload_bytes;
-  return begin_request(key, connection, stats, &head);
+  return begin_request(key, connection, stats, &head, payload_bytes);
 }
 
 /* Nothing but the next request can follow at once, and it would have to be read. */
@@ -233,7 +236,7 @@ static __always_inline bool may_pipeline(const struct connection *connection) {
 
 /* New bytes from the backend while a request waits. */
 __noinline int hear_backend(struct xdp_md *ctx, const struct connection_key *key,
-                            struct connection *connection, __u32 offset) {
+                            struct connection *connection, __u32 offset, __u32 payload_bytes) {
   struct answers answers;
   struct text text;
   __u16 status = 0;
@@ -241,7 +244,8 @@ __noinline int hear_backend(struct xdp_md *ctx, const struct connection_key *key
   if (!key || !connection) return 0;
   struct backend_stats *stats = stats_of_backend(connection->backend_id);
   if (!stats) return 0;
-  if (text_at(ctx, offset, &text)) status = http_status(text.at, text.end);
+  if (payload_bytes >= HTTP_STATUS_LINE_BYTES && text_at(ctx, offset, &text))
+    status = http_status(text.at, text.end);
   bool pipelined = connection->flags & CONNECTION_PIPELINED;
   if (!pipelined && (status == 0 || is_final(status)))
     return end_request(key, connection, stats, status);
@@ -319,7 +323,7 @@ static __always_inline void sense_backend_segment(struct xdp_md *ctx, const stru
     if (new_payload(packet, &connection->backend_end_seq, &connection->backend_repeats,
                     &stats->backend_repeats)) {
       if (connection->flags & CONNECTION_WAITING)
-        hear_backend(ctx, key, connection, payload_offset(packet));
+        hear_backend(ctx, key, connection, payload_offset(packet), packet->payload_bytes);
       else if (is_recording())
         connection->last_byte_ns = bpf_ktime_get_ns();
     }

@@ -178,7 +178,7 @@ void World::write_rest() {
   const bpf::route_key clients{96 + 8, flow_source(0).address};
   update("routes", clients, bpf::route{hop_to(0), 1500});
   // Alive for as long as a benchmark may take.
-  const bpf::control alive{now_ns(), std::uint64_t(std::chrono::nanoseconds(24h).count()), 1, 0};
+  const bpf::control alive{now_ns(), std::uint64_t(std::chrono::nanoseconds(24h).count()), 1, 0, 0, 0};
   update("control", std::uint32_t{0}, alive);
   update("budgets", std::uint32_t{kService}, bpf::budget{});  // no retry is affordable
 }

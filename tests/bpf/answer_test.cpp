@@ -48,9 +48,17 @@ TEST_F(Answers, AnAnswerInSeveralSegmentsIsOne) {
   EXPECT_EQ(conversation.entry().status, 200);
 }
 
-TEST_F(Answers, PipelinedBytesBelongToTheWaitingRequest) {
+TEST_F(Answers, PipelinedRequestsAreTurnsOfTheirOwn) {
   Conversation conversation(lb, h, 40001);
   conversation.open().request().request().answer().answer();
+  expect_turns(2, 2);
+}
+
+TEST_F(Answers, WhatIsSentAheadAndCannotBeReadBelongsToTheWaitingRequest) {
+  Conversation conversation(lb, h, 40001);
+  conversation.open().request("first").request("second");
+  conversation.from_backend(kAck, "one");
+  conversation.from_backend(kAck, "other");
   expect_turns(1, 1);
 }
 
