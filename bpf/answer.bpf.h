@@ -29,21 +29,6 @@ static __always_inline bool answers_syn(const struct packet *packet,
          beyond_syn <= (flow->options_bytes == SYN_NOT_KEPT ? 65535 : 0);
 }
 
-static __always_inline void end_handshake(struct half_open *flow, struct backend_stats *stats,
-                                          __u32 backend_seq) {
-  __u64 now_ns = bpf_ktime_get_ns();
-  struct wait wait = syn_wait_of(flow, flow->key.service_id);
-
-  flow->backend_seq = backend_seq; /* of the last one: SYN cookies change by the minute */
-  if (flow->synack_ns) return;
-  flow->synack_ns = now_ns;
-  if (flow->state == CONNECTION_SYN) flow->state = CONNECTION_ANSWERED;
-  if (!end_wait(&wait, stats, flow->sent_ns, now_ns)) return;
-  stats->established++;
-  add_to_histogram(stats->connect_histogram, now_ns - flow->sent_ns);
-  clear_pending(&flow->key);
-}
-
 /* A backend refuses the flow's SYN. True: another one is to have it. */
 static __noinline bool mask_refusal(struct half_open *flow, const struct backend *backend,
                                     __u64 now_ns) {

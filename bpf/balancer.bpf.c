@@ -225,7 +225,9 @@ static __noinline int balance(struct xdp_md *ctx) {
   if (from_backend) {
     __u32 id = find_backend(&packet.source, packet.source_port_be, packet.protocol);
     struct backend *backend = bpf_map_lookup_elem(&backends, &id);
-    if (id && backend && backend->service_id) return to_client(ctx, &packet, id, backend);
+    /* Not ready: sockets tell of its service, and it has flows that are none of ours. */
+    if (id && backend && (backend->service_flags & SERVICE_READY))
+      return to_client(ctx, &packet, id, backend);
   }
   if (from_vip && packet.is_tcp && packet.tcp->syn && packet.tcp->ack) clamp_answer(&packet);
   return done(0, VERDICT_NOT_OURS, XDP_PASS);

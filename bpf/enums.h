@@ -103,6 +103,12 @@ enum sensor {
   SENSOR_ACCEPTING = 3,  /* the socket that accepts, on this host */
 };
 
+/* socket_state.end, and the index of its socket_view in a connection. */
+enum socket_end {
+  END_CONNECTING = 0,
+  END_ACCEPTING = 1,
+};
+
 /* connection.evidence: what speaks for and against a request's being a retry. */
 enum label_evidence {
   EVIDENCE_FAILURE = 1 << 0,       /* its client's address had a failure in the window */
@@ -151,6 +157,8 @@ enum service_flag {
   SERVICE_ADMIT = 1 << 9,       /* new connections beyond the limits in flight are refused */
   SERVICE_RESET_GONE = 1 << 10, /* flows of a removed backend are reset; else moved */
   SERVICE_KEEP_PORT = 1 << 11,  /* a range: backends are addressed at the port asked for */
+  SERVICE_AT_CLIENT = 1 << 12,  /* not balanced: told of by this host's sockets that connect to it */
+  SERVICE_AT_BACKEND = 1 << 13, /* not balanced: told of by this host's sockets that accept */
 };
 
 /* endpoint.kind */

@@ -187,6 +187,22 @@ static __always_inline void remember_syn(const struct connection_key *key, __u64
   set_pending(key, pending, hash, now_ns);
 }
 
+/* The backend's SYN-ACK, or the sign of it at a socket. */
+static __always_inline void end_handshake(struct half_open *flow, struct backend_stats *stats,
+                                          __u32 backend_seq) {
+  __u64 now_ns = bpf_ktime_get_ns();
+  struct wait wait = syn_wait_of(flow, flow->key.service_id);
+
+  flow->backend_seq = backend_seq; /* of the last one: SYN cookies change by the minute */
+  if (flow->synack_ns) return;
+  flow->synack_ns = now_ns;
+  if (flow->state == CONNECTION_SYN) flow->state = CONNECTION_ANSWERED;
+  if (!end_wait(&wait, stats, flow->sent_ns, now_ns)) return;
+  stats->established++;
+  add_to_histogram(stats->connect_histogram, now_ns - flow->sent_ns);
+  clear_pending(&flow->key);
+}
+
 /* new_connection: one connection record under construction; 288 bytes would crowd the stack.
  * Key: 0.  Value: struct connection.  Writer and reader: balancer.  Size: 1, for each CPU. */
 struct {

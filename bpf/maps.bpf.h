@@ -131,6 +131,16 @@ struct {
   __type(value, struct connection);
 } connections SEC(".maps");
 
+/* sockets: which connection of ours a socket of this host is an end of.
+ * Key: the socket itself (its kernel object, or a process's descriptor).  Value: struct socket_state.
+ * Writer and reader: sensor.  Size: none: the kernel frees an entry with its socket. */
+struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, struct socket_state);
+} sockets SEC(".maps");
+
 /* half_open: flows whose client has not shown that it is there, so that a flood of them costs no
  * established one its entry.
  * Key: set (hash of the flow) * HALF_OPEN_WAYS + way.  Value: struct half_open, which holds its key.

@@ -153,7 +153,8 @@ struct connection_key {
   __be16 client_port_be;
   __be16 service_port_be; /* that the client asked for */
   __u16 service_id;
-  __u16 padding; /* 0 */
+  __u16 backend_id; /* where sockets tell of it: a client's port may be in use to several backends
+                       at once; 0: the balancer does, and the flow is of the service */
 };
 
 /* What a kernel socket on this host told of the connection; all zero where none did. Written by S. */
@@ -252,6 +253,19 @@ struct connection {
   __u8 queued_method[QUEUED_REQUESTS]; /* enum http_method of those of queued_ns */
   /* Socket sensor: [0] the connecting end, [1] the accepting end. */
   struct socket_view sockets[2];
+};
+
+/* A socket of ours on this host, kept with it by the kernel for as long as it lives. Written by S. */
+struct socket_state {
+  struct connection_key key; /* of the connection that it is an end of */
+  __u32 backend_id;          /* 0: not known (a connection to a VIP, not yet seen by the balancer) */
+  __u8 end;                  /* enum socket_end */
+  __u8 counts;               /* 1: its counters are its backend's */
+  __u8 owns;                 /* 1: it tells of the connection's requests */
+  __u8 padding;
+  struct half_open flow;     /* until it is established; for who owns nothing syn_ns alone */
+  __u32 srtt_us;             /* as the connection's socket_view has it */
+  __u32 connect_us;          /* of an end that owns nothing, until the connection has it */
 };
 
 struct client_key {
@@ -452,6 +466,7 @@ PETREL_ASSERT_SIZE(struct connection_key, 24);
 PETREL_ASSERT_SIZE(struct socket_view, 40);
 PETREL_ASSERT_SIZE(struct half_open, 128);
 PETREL_ASSERT_SIZE(struct connection, 288);
+PETREL_ASSERT_SIZE(struct socket_state, 168);
 PETREL_ASSERT_SIZE(struct client_key, 20);
 PETREL_ASSERT_SIZE(struct client, 32);
 PETREL_ASSERT_SIZE(struct pending, 16);

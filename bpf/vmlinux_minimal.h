@@ -35,22 +35,32 @@ enum { false = 0, true = 1 };
 enum bpf_map_type {
   BPF_MAP_TYPE_HASH = 1,
   BPF_MAP_TYPE_ARRAY = 2,
+  BPF_MAP_TYPE_PERF_EVENT_ARRAY = 4,
   BPF_MAP_TYPE_PERCPU_ARRAY = 6,
   BPF_MAP_TYPE_LRU_HASH = 9,
+  BPF_MAP_TYPE_LPM_TRIE = 11,
+  BPF_MAP_TYPE_SK_STORAGE = 24,
   BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1, BPF_EXIST = 2 };
-enum { BPF_F_MMAPABLE = 1024 };
+enum { BPF_F_NO_PREALLOC = 1, BPF_F_MMAPABLE = 1024 };
+enum { BPF_SK_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_RB_NO_WAKEUP = 1 };
+enum { BPF_F_CURRENT_CPU = 0xffffffffULL };
 enum xdp_action { XDP_ABORTED = 0, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT };
 enum { BPF_FIB_LKUP_RET_SUCCESS = 0 };
 enum {
+  BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
   BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB = 4,
   BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
   BPF_SOCK_OPS_RTO_CB = 8,
   BPF_SOCK_OPS_RTT_CB = 12,
 };
 enum { BPF_SOCK_OPS_RTO_CB_FLAG = 1, BPF_SOCK_OPS_RTT_CB_FLAG = 8 };
+
+struct bpf_spin_lock {
+  __u32 val;
+};
 
 struct xdp_md {
   __u32 data;
@@ -90,6 +100,8 @@ struct bpf_fib_lookup {
   __u8 dmac[6];
 };
 
+struct bpf_sock; /* only handed on to helpers */
+
 struct bpf_sock_ops {
   __u32 op;
   union {
@@ -107,6 +119,83 @@ struct bpf_sock_ops {
   __u32 is_fullsock;
   __u32 snd_cwnd;
   __u32 srtt_us;
+  __u32 bpf_sock_ops_cb_flags;
+  __u32 state;
+  __u32 rtt_min;
+  __u32 snd_ssthresh;
+  __u32 rcv_nxt;
+  __u32 snd_nxt;
+  __u32 snd_una;
+  __u32 mss_cache;
+  __u32 ecn_flags;
+  __u32 rate_delivered;
+  __u32 rate_interval_us;
+  __u32 packets_out;
+  __u32 retrans_out;
+  __u32 total_retrans;
+  __u32 segs_in;
+  __u32 data_segs_in;
+  __u32 segs_out;
+  __u32 data_segs_out;
+  __u32 lost_out;
+  __u32 sacked_out;
+  __u32 sk_txhash;
+  __u64 bytes_received;
+  __u64 bytes_acked;
+  union {
+    struct bpf_sock *sk;
+    __u64 : 64;
+  } __attribute__((aligned(8)));
+  union {
+    void *skb_data;
+    __u64 : 64;
+  } __attribute__((aligned(8)));
+  union {
+    void *skb_data_end;
+    __u64 : 64;
+  } __attribute__((aligned(8)));
+  __u32 skb_len;
+  __u32 skb_tcp_flags;
+};
+
+struct __sk_buff {
+  __u32 len;
+  __u32 pkt_type;
+  __u32 mark;
+  __u32 queue_mapping;
+  __u32 protocol;
+  __u32 vlan_present;
+  __u32 vlan_tci;
+  __u32 vlan_proto;
+  __u32 priority;
+  __u32 ingress_ifindex;
+  __u32 ifindex;
+  __u32 tc_index;
+  __u32 cb[5];
+  __u32 hash;
+  __u32 tc_classid;
+  __u32 data;
+  __u32 data_end;
+  __u32 napi_id;
+  __u32 family;
+  __u32 remote_ip4;
+  __u32 local_ip4;
+  __u32 remote_ip6[4];
+  __u32 local_ip6[4];
+  __u32 remote_port;
+  __u32 local_port;
+  __u32 data_meta;
+  union {
+    void *flow_keys;
+    __u64 : 64;
+  } __attribute__((aligned(8)));
+  __u64 tstamp;
+  __u32 wire_len;
+  __u32 gso_segs;
+  union {
+    struct bpf_sock *sk;
+    __u64 : 64;
+  } __attribute__((aligned(8)));
 };
 
 /* --- packets -------------------------------------------------------------------------------- */
@@ -158,6 +247,13 @@ struct tcphdr {
   __be16 urg_ptr;
 };
 
+struct udphdr {
+  __be16 source;
+  __be16 dest;
+  __be16 len;
+  __sum16 check;
+};
+
 /* --- kernel structs, relocated -------------------------------------------------------------- */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -170,6 +266,7 @@ struct sock_common {
   __be16 skc_dport;
   __u16 skc_num;
   unsigned short skc_family;
+  unsigned char skc_state;
   unsigned long skc_flags;
   struct in6_addr skc_v6_daddr;
   struct in6_addr skc_v6_rcv_saddr;
@@ -177,6 +274,7 @@ struct sock_common {
 
 struct sock {
   struct sock_common __sk_common;
+  int sk_err;
 };
 
 struct inet_sock {
@@ -189,6 +287,7 @@ struct tcp_sock {
   __u64 bytes_sent;
   __u64 bytes_retrans;
   __u32 srtt_us;
+  __u32 mdev_us;
 };
 
 struct request_sock;

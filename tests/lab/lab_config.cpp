@@ -47,8 +47,9 @@ std::string vip_address(const Facts& lab, Family family) {
 std::string config_text(const Facts& lab, const LabOptions& options, const AgentSetup& setup,
                         const std::string& socket, const std::string& default_model) {
   std::string text = "[agent]\npin_path = " + quoted(lab.text("/pin_path")) +
-                     "\nsocket = " + quoted(socket) + "\ninterfaces = [" +
-                     interface_list(options, setup) + "]\nmodel = " +
+                     "\nsocket = " + quoted(socket) +
+                     (setup.balances ? "\ninterfaces = [" + interface_list(options, setup) + "]" : "") +
+                     "\nmodel = " +
                      quoted(setup.model.empty() ? default_model : setup.model) +
                      "\nmode = " + quoted(setup.mode) + "\n" + setup.agent_lines +
                      "\n[control]\n" + setup.control_lines + "\n";

@@ -43,6 +43,7 @@ struct AgentSetup {
   std::string agent_lines = {};              // more of [agent]
   std::string control_lines = {};            // of [control]
   std::vector<std::string> interfaces = {};  // beside the lab's own
+  bool balances = true;                      // false: no interface is named
   bool client_side_only = false;             // replies do not pass XDP: none on to-b1 ... to-bN
   std::string service_lines = {};            // more of each of the lab's own [[service]]s
   std::vector<ServiceSetup> services = {};   // beside the lab's own

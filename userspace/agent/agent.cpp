@@ -38,9 +38,10 @@ bool is_suspicious(const BackendLoop& backend) {
   return backend.decision.factor < 0.5 || backend.reading.risk > 0.3;
 }
 
-// By TCP connect, to the one port that it serves.
+// By TCP connect, to the one port that it serves; where it could be steered for what is found.
 bool can_be_probed(const ServiceLoop& service, const BackendLoop& backend) {
-  return service.config().protocol == IPPROTO_TCP && backend.config.port != 0;
+  const ServiceConfig& config = service.config();
+  return config.is_balanced() && config.protocol == IPPROTO_TCP && backend.config.port != 0;
 }
 
 }  // namespace
@@ -113,8 +114,15 @@ Result<void> Agent::prepare(const Layout& layout, const PinnedState& pinned) {
   if (!adopted_) {
     if (auto attached = path_.attach_xdp(config_.agent); !attached) return attached;
   }
-  if (config_.agent.socket_sensor) path_.attach_sensor(config_.agent);
-  return {};
+  return attach_sensor();
+}
+
+// Beside the balancer it is a help; where sockets alone tell of a service nothing goes without it.
+Result<void> Agent::attach_sensor() {
+  if (!config_.agent.socket_sensor) return {};
+  if (path_.attach_sensor(config_.agent, config_.has_sockets()) || !config_.has_sockets()) return {};
+  const auto& why = path_.degraded();
+  return Error(ExitCode::kMissing, why.empty() ? "socket sensor: not attached" : why.back());
 }
 
 void Agent::write_backend(const ServiceLoop& service, const BackendLoop& backend) {
@@ -234,6 +242,7 @@ asio::awaitable<void> Agent::tick_loop() {
     }
     ++facts_.ticks;
     facts_.last_tick_us = (monotonic_ns() - now_ns) / 1000;
+    facts_.all_ticks_us += facts_.last_tick_us;
     facts_.worst_tick_us = std::max(facts_.worst_tick_us, facts_.last_tick_us);
   }
 }

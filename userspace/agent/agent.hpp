@@ -60,6 +60,7 @@ struct LoopFacts {
   std::uint64_t late_ticks = 0;       // began more than half a tick late
   std::uint64_t last_tick_us = 0;     // work, not waiting
   std::uint64_t worst_tick_us = 0;
+  std::uint64_t all_ticks_us = 0;     // summed
   std::uint64_t events = 0;
   std::uint64_t retries_seen = 0;     // RETRY events
   double retries_predicted = 0;       // summed probabilities of ended or answered requests
@@ -106,6 +107,7 @@ class Agent {
   Agent(boost::asio::io_context& context, Config config, AgentOptions options, Model model,
         DataPath path);
   Result<void> prepare(const Layout& layout, const PinnedState& pinned);
+  Result<void> attach_sensor();
   void resolve_hops(bool force_write);
 
   // reload.cpp

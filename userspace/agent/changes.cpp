@@ -82,6 +82,7 @@ void compare_services(const ServiceConfig& before, const ServiceConfig& after, L
   const std::string about = "service " + after.name + ": ";
   lines.compare(about + "name", before.name, after.name);
   lines.compare(about + "last port", before.last_port, after.last_port);
+  lines.compare(about + "placement", before.placement, after.placement);
   lines.compare(about + "forward", before.forward, after.forward);
   lines.compare(about + "affinity", before.affinity, after.affinity);
   lines.compare(about + "mode", before.mode, after.mode);

@@ -93,9 +93,7 @@ Result<Config> Agent::read_again(std::vector<std::string>& warnings) const {
   auto read = load_config(options_.config_path);
   if (!read) return read.error().error();
   Config config = std::move(*read);
-  if (options_.mode) {
-    for (ServiceConfig& service : config.services) service.mode = *options_.mode;
-  }
+  if (options_.mode) config.set_mode(*options_.mode);
   const auto keep = [&](auto AgentConfig::*field, const char* name, const char* when) {
     if (config.agent.*field == config_.agent.*field) return;
     config.agent.*field = config_.agent.*field;
@@ -147,7 +145,8 @@ asio::awaitable<Result<ReloadReport>> Agent::reload_once() {
   // From here on it is in force: what fails now is the kernel's memory.
   const AgentConfig& agent = layout->config.agent;
   const bool other_sensor = next || agent.socket_sensor != config_.agent.socket_sensor ||
-                            agent.cgroup != config_.agent.cgroup;
+                            agent.cgroup != config_.agent.cgroup ||
+                            layout->config.has_sockets() != config_.has_sockets();
   report.changes = describe_changes(config_, layout->config);
   report.programs_replaced = next.has_value();
   if (model_checksum(*model) != model_checksum(model_)) {
@@ -162,7 +161,7 @@ asio::awaitable<Result<ReloadReport>> Agent::reload_once() {
   if (auto written = write_tables(); !written) co_return written.error();
   if (other_sensor) {
     path_.detach_sensor();
-    if (config_.agent.socket_sensor) path_.attach_sensor(config_.agent);
+    if (auto sensing = attach_sensor(); !sensing) co_return sensing.error();
   }
   co_return report;
 }

@@ -35,9 +35,7 @@ int run_agent(const AgentArguments& arguments) {
                        .untrained = arguments.untrained,
                        .config_path = arguments.config_path,
                        .mode = mode_of(arguments.mode)};
-  if (options.mode) {
-    for (ServiceConfig& service : config->services) service.mode = *options.mode;
-  }
+  if (options.mode) config->set_mode(*options.mode);
   spdlog::set_level(spdlog::level::from_str(config->agent.log_level));
 
   boost::asio::io_context context(1);

@@ -55,6 +55,11 @@ int run_check(const CheckArguments& arguments) {
   std::cout << arguments.config_path << ": good: " << config->services.size() << " services, "
             << backends << " backends, model " << model->name << " " << model_checksum(*model)
             << '\n';
+  for (const ServiceConfig& service : config->services) {
+    if (service.is_balanced()) continue;
+    std::cout << "service " << service.name << ": placement " << to_string(service.placement)
+              << ": seen by this host's sockets, mode " << to_string(service.mode) << '\n';
+  }
   return 0;
 }
 

@@ -19,7 +19,10 @@ std::string text(const json::value& value) { return value.as_string().c_str(); }
 double number(const json::value& value) { return value.to_number<double>(); }
 
 void print_service(const json::object& service) {
-  fmt::print("\nservice {}  {}  mode {}{}\n", text(service.at("name")), text(service.at("address")),
+  const std::string placement = text(service.at("placement"));
+  fmt::print("\nservice {}  {}  {}mode {}{}\n", text(service.at("name")),
+             text(service.at("address")),
+             placement == "balancer" ? "" : "seen by this host's sockets (" + placement + ")  ",
              text(service.at("mode")), service.at("panic").as_bool() ? "  PANIC" : "");
   fmt::print("  first attempts {}  retries {}  steered {}  off ring {}  placed neutrally {}\n",
              number(service.at("first_attempts")), number(service.at("retries")),

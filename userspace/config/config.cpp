@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "config/config.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <sstream>
@@ -12,16 +13,31 @@
 namespace petrel {
 namespace {
 
+// Some service has, or may be meant to have, the balancer's placement.
+bool balances(const toml::table& root) {
+  const toml::array* services = root["service"].as_array();
+  return services == nullptr || std::ranges::any_of(*services, [](const toml::node& service) {
+           const toml::table* table = service.as_table();
+           const toml::node* placement = table == nullptr ? nullptr : table->get("placement");
+           return placement == nullptr || placement->value<std::string_view>() == "balancer";
+         });
+}
+
 Config read_root(const toml::table& table, ProblemList& problems) {
   Config config;
   TableReader root(table, "", problems);
   if (const toml::table* agent = root.table("agent", Presence::kRequired)) {
-    config.agent = read_agent(TableReader(*agent, "agent", problems));
+    config.agent = read_agent(TableReader(*agent, "agent", problems), balances(table));
   }
   if (const toml::table* control = root.table("control", Presence::kOptional)) {
     config.control = read_control(TableReader(*control, "control", problems));
   }
   config.services = read_services(root, config.agent.mode);
+  if (const auto sensor = table["agent"]["socket_sensor"];
+      config.has_sockets() && sensor.node() != nullptr && !config.agent.socket_sensor) {
+    problems.add_node(*sensor.node(), "agent.socket_sensor",
+                      "true where a service's placement is not \"balancer\"");
+  }
   root.report_unknown();
   return config;
 }
@@ -66,6 +82,18 @@ std::string_view to_string(Forward forward) {
   return "unknown";
 }
 
+std::string_view to_string(Placement placement) {
+  switch (placement) {
+    case Placement::kBalancer:
+      return "balancer";
+    case Placement::kClient:
+      return "client";
+    case Placement::kBackend:
+      return "backend";
+  }
+  return "unknown";
+}
+
 std::string_view to_string(Affinity affinity) {
   switch (affinity) {
     case Affinity::kFlow:
@@ -84,6 +112,17 @@ std::string_view to_string(RemovalPolicy policy) {
       return "move";
   }
   return "unknown";
+}
+
+void Config::set_mode(ServiceMode mode) {
+  for (ServiceConfig& service : services) {
+    const bool cannot = mode == ServiceMode::kAct && !service.is_balanced();
+    service.mode = cannot ? ServiceMode::kShadow : mode;
+  }
+}
+
+bool Config::has_sockets() const {
+  return !std::ranges::all_of(services, &ServiceConfig::is_balanced);
 }
 
 ConfigResult load_config(const std::string& path) {

@@ -33,6 +33,14 @@ enum class Forward : std::uint8_t {
   kDsr,  // encapsulated; the backend answers the client itself
 };
 
+// Where a service's connections are seen. All but the balancer's are told of by this host's sockets,
+// and nothing is steered there.
+enum class Placement : std::uint8_t {
+  kBalancer,  // packets pass here and are balanced
+  kClient,    // clients are here, or a proxy that is one to the backends
+  kBackend,   // backends are here
+};
+
 // What a service's choice of backend is a function of.
 enum class Affinity : std::uint8_t {
   kFlow,    // client address and port, service port
@@ -49,6 +57,7 @@ enum class RemovalPolicy : std::uint8_t {
 std::string_view to_string(XdpMode mode);
 std::string_view to_string(ServiceMode mode);
 std::string_view to_string(Forward forward);
+std::string_view to_string(Placement placement);
 std::string_view to_string(Affinity affinity);
 std::string_view to_string(RemovalPolicy policy);
 
@@ -60,7 +69,7 @@ constexpr bpf::address v4_address(std::uint8_t a, std::uint8_t b, std::uint8_t c
 struct AgentConfig {
   std::string pin_path = "/sys/fs/bpf/petrel";
   std::string socket = "/run/petrel/petrel.sock";
-  std::vector<std::string> interfaces;  // at least one
+  std::vector<std::string> interfaces;  // none: no service is balanced here
   XdpMode xdp_mode = XdpMode::kAuto;
   std::string model = "/usr/share/petrel/retry.json";
   std::chrono::milliseconds tick{100};
@@ -108,6 +117,7 @@ struct ServiceConfig {
   std::uint16_t port = 0;       // host order; the first of a range, 0 for all ports
   std::uint16_t last_port = 0;  // the last one: `port` for a service of one port, 65535 for all
   std::uint8_t protocol = 6;    // IPPROTO_TCP or IPPROTO_UDP
+  Placement placement = Placement::kBalancer;
   Forward forward = Forward::kNat;
   Affinity affinity = Affinity::kFlow;
   ServiceMode mode = ServiceMode::kShadow;
@@ -125,12 +135,18 @@ struct ServiceConfig {
 
   // More than one port: backends are addressed at the port asked for, and name none.
   bool is_range() const { return last_port != port; }
+  bool is_balanced() const { return placement == Placement::kBalancer; }
 };
 
 struct Config {
   AgentConfig agent;
   WeightSettings control;
   std::vector<ServiceConfig> services;  // at least one
+
+  // Over what is configured. To act is to steer: only balanced services can.
+  void set_mode(ServiceMode mode);
+  // Some service is told of by sockets.
+  bool has_sockets() const;
 };
 
 struct ConfigProblem {

@@ -84,12 +84,13 @@ void read_milliseconds(TableReader& reader, std::string_view key, std::int64_t l
   if (reader.integer(key, least, most, count)) value = std::chrono::milliseconds(count);
 }
 
-void read_interfaces(TableReader& reader, std::vector<std::string>& interfaces) {
+void read_interfaces(TableReader& reader, bool required, std::vector<std::string>& interfaces) {
   const std::string expected = "an array of at least one interface name";
-  const toml::node* node = reader.find("interfaces", Presence::kRequired, expected);
+  const toml::node* node = reader.find(
+      "interfaces", required ? Presence::kRequired : Presence::kOptional, expected);
   if (node == nullptr) return;
   const toml::array* array = node->as_array();
-  if (array == nullptr || array->empty()) {
+  if (array == nullptr || (required && array->empty())) {
     reader.problems().add_node(*node, reader.field("interfaces"), expected);
     return;
   }
@@ -138,11 +139,11 @@ void read_mode(TableReader& reader, ServiceMode& mode) {
                              mode);
 }
 
-AgentConfig read_agent(TableReader reader) {
+AgentConfig read_agent(TableReader reader, bool balances) {
   AgentConfig agent;
   reader.text("pin_path", agent.pin_path, kAbsolutePath);
   reader.text("socket", agent.socket, kSocketPath);
-  read_interfaces(reader, agent.interfaces);
+  read_interfaces(reader, balances, agent.interfaces);
   reader.choice<XdpMode>(
       "xdp_mode",
       {{"auto", XdpMode::kAuto}, {"native", XdpMode::kNative}, {"generic", XdpMode::kGeneric}},

@@ -10,7 +10,8 @@
 namespace petrel {
 
 // [agent] and [control]; each notes its problems in the reader's list.
-AgentConfig read_agent(TableReader reader);
+// `balances`: interfaces are required.
+AgentConfig read_agent(TableReader reader, bool balances);
 WeightSettings read_control(TableReader reader);
 
 // All [[service]] of the root table, with what must hold between them.

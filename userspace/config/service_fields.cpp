@@ -149,6 +149,20 @@ void check_family(const TableReader& reader, const BackendConfig& backend,
                                  : family + ", as the service's is");
 }
 
+// Sockets tell of TCP, and of backends by the address that they have for them.
+void check_sockets(const TableReader& reader, const ServiceConfig& service,
+                   const ServiceSound& sound) {
+  const std::string where = " where the placement is \"" + std::string(to_string(service.placement)) + "\"";
+  if (sound.protocol && service.protocol != IPPROTO_TCP) {
+    reader.problems().add_node(*reader.source().get("protocol"), reader.field("protocol"),
+                               "\"tcp\"" + where);
+  }
+  if (sound.forward && service.forward != Forward::kNat) {
+    reader.problems().add_node(*reader.source().get("forward"), reader.field("forward"),
+                               "nothing, or \"nat\"," + where);
+  }
+}
+
 }  // namespace
 
 ServiceSound read_service_fields(TableReader& reader, ServiceConfig& service) {
@@ -161,6 +175,12 @@ ServiceSound read_service_fields(TableReader& reader, ServiceConfig& service) {
       reader, "protocol", {{"tcp", IPPROTO_TCP}, {"udp", IPPROTO_UDP}}, service.protocol);
   sound.forward = read_choice<Forward>(
       reader, "forward", {{"nat", Forward::kNat}, {"dsr", Forward::kDsr}}, service.forward);
+  reader.choice<Placement>("placement",
+                           {{"balancer", Placement::kBalancer},
+                            {"client", Placement::kClient},
+                            {"backend", Placement::kBackend}},
+                           service.placement);
+  if (!service.is_balanced()) check_sockets(reader, service, sound);
   reader.choice<Affinity>("affinity", {{"flow", Affinity::kFlow}, {"client", Affinity::kClient}},
                           service.affinity);
   reader.boolean("two_choices", service.two_choices);

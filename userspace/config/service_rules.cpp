@@ -69,7 +69,8 @@ void EndpointRules::add_backend(const TableReader& reader, const BackendConfig& 
                                 const ServiceConfig& service) {
   Ports ports{service.protocol, backend.port, backend.port};
   if (service.is_range()) ports = {service.protocol, service.port, service.last_port};
-  placed_.push_back({backend.address, ports, service.forward, reader.field("address"),
+  placed_.push_back({backend.address, ports, service.forward, service.is_balanced(),
+                     reader.field("address"),
                      reader.source().get("address")->source()});
   if (service.forward == Forward::kDsr) {
     dsr_addresses_.claim(reader, "address", to_string(backend.address));
@@ -88,6 +89,7 @@ void EndpointRules::add_backend(const TableReader& reader, const BackendConfig& 
 
 void EndpointRules::check_no_loop() const {
   for (const Placed& backend : placed_) {
+    if (!backend.balanced) continue; // nothing is sent anywhere: a VIP of elsewhere may stand for its backends
     const auto vips = vips_.find(to_string(backend.address));
     if (vips == vips_.end()) continue;
     // An encapsulated packet shows no port by which to tell one service of an address from another.

@@ -63,6 +63,7 @@ class EndpointRules {
     bpf::address address;
     Ports ports;  // at which it is addressed
     Forward forward;
+    bool balanced;
     std::string field;
     toml::source_region where;
   };

@@ -33,11 +33,23 @@ class ServicesReader {
   }
 
  private:
+  // Nothing passes here that could be steered; what is inherited is taken for shadow.
+  void forbid_act(const TableReader& reader, ServiceConfig& service) {
+    if (service.mode != ServiceMode::kAct) return;
+    service.mode = ServiceMode::kShadow;
+    const toml::node* mode = reader.source().get("mode");
+    if (mode == nullptr) return;
+    problems_.add_node(*mode, reader.field("mode"),
+                       "\"shadow\" or \"neutral\" where the placement is \"" +
+                           std::string(to_string(service.placement)) + "\"");
+  }
+
   ServiceConfig read_service(TableReader& reader) {
     ServiceConfig service;
     service.mode = default_mode_;
     read_mode(reader, service.mode);
     const ServiceSound sound = read_service_fields(reader, service);
+    if (!service.is_balanced()) forbid_act(reader, service);
     if (!service.name.empty()) names_.claim(reader, "name", service.name);
     if (sound.endpoint()) endpoints_.add_service(reader, service);
     const std::vector<const toml::table*> tables = reader.tables("backend");

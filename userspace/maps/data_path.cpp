@@ -33,7 +33,8 @@ void DestroyLink::operator()(bpf_link* link) const { bpf_link__destroy(link); }
 namespace {
 
 // Work space of one program: not shared, not pinned.
-constexpr std::array<std::string_view, 3> kPrivateMaps = {"new_connection", "scratch", "tap_state"};
+constexpr std::array<std::string_view, 4> kPrivateMaps = {"new_connection", "scratch", "segments",
+                                                          "tap_state"};
 
 // What an LRU map needs beyond its entries: each CPU keeps up to this many free ones to itself.
 constexpr std::uint32_t kLruFreeOfCpu = 128;
@@ -209,19 +210,25 @@ Result<void> DataPath::shape_maps(const Config& config, const MapSizes& sizes) {
   return {};
 }
 
-void DataPath::set_constants(balancer_bpf* balancer) const {
+// Of the headers that the balancer and the sensor share.
+template <class Constants>
+void DataPath::set_label_constants(Constants& constants) const {
   const auto ns = [](std::chrono::milliseconds ms) {
     return static_cast<std::uint64_t>(std::chrono::nanoseconds(ms).count());
   };
-  auto* constants = balancer->rodata;
-  constants->retry_window_ns = ns(agent_.retry_window);
-  constants->handshake_timeout_ns = ns(agent_.handshake_timeout);
+  constants.retry_window_ns = ns(agent_.retry_window);
+  constants.handshake_timeout_ns = ns(agent_.handshake_timeout);
   // By the tables as they are, whatever is configured.
-  constants->half_open_mask = map_entries("half_open") / HALF_OPEN_WAYS - 1;
-  constants->pending_mask = map_entries("pending") - 1;
+  constants.half_open_mask = map_entries("half_open") / HALF_OPEN_WAYS - 1;
+  constants.pending_mask = map_entries("pending") - 1;
+  constants.half_open_secret = secret_;
+}
+
+void DataPath::set_constants(balancer_bpf* balancer) const {
+  auto* constants = balancer->rodata;
+  set_label_constants(*constants);
   constants->encap_source_v4 = agent_.encap_source_v4.words_be[3];
   std::copy_n(agent_.encap_source_v6.words_be, 2, constants->encap_source_v6);
-  constants->half_open_secret = secret_;
   constants->back_by_redirect = needs_redirect_back(agent_);
 }
 
@@ -292,22 +299,31 @@ void DataPath::detach_sensor() {
   skeletons_->sensor.reset();
 }
 
-void DataPath::attach_sensor(const AgentConfig& agent) {
+bool DataPath::attach_sensor(const AgentConfig& agent, bool sees_segments) {
   detach_sensor();
   auto& sensor = skeletons_->sensor;
   sensor.reset(sensor_bpf__open());
   if (!sensor) {
     degraded_.push_back("socket sensor: " + bpf_error(-errno, "open").message());
-    return;
+    return false;
   }
-  sensor->rodata->half_open_mask = map_entries("half_open") / HALF_OPEN_WAYS - 1;
-  sensor->rodata->half_open_secret = secret_;
+  set_label_constants(*sensor->rodata);
+  sensor->rodata->sees_segments = sees_segments;
+  bpf_program__set_autoload(sensor->progs.petrel_sent, sees_segments);
+  bpf_program__set_autoload(sensor->progs.petrel_received, sees_segments);
   reuse_maps(sensor->obj, *this);
   if (const int rc = sensor_bpf__load(sensor.get()); rc != 0) {
     degraded_.push_back("socket sensor: " + bpf_error(rc, "load").message());
     sensor.reset();
-    return;
+    return false;
   }
+  const std::size_t degraded = degraded_.size();
+  attach_sensor_programs(agent.cgroup.empty() ? find_cgroup2() : agent.cgroup);
+  return degraded_.size() == degraded;
+}
+
+// Segments last, and after the tracepoints: what is begun is also ended.
+void DataPath::attach_sensor_programs(const std::string& cgroup) {
   const auto keep = [&](bpf_link* link, const std::string& what) {
     if (link != nullptr) {
       skeletons_->sensor_links.emplace_back(link);
@@ -315,18 +331,22 @@ void DataPath::attach_sensor(const AgentConfig& agent) {
       degraded_.push_back("socket sensor: " + what + ": " + bpf_error(-errno, "attach").message());
     }
   };
-  bpf_program* program = nullptr;
-  bpf_object__for_each_program(program, sensor->obj) {
-    if (bpf_program__type(program) == BPF_PROG_TYPE_SOCK_OPS) continue;
-    keep(bpf_program__attach(program), bpf_program__name(program));
-  }
-  const std::string cgroup = agent.cgroup.empty() ? find_cgroup2() : agent.cgroup;
   const UniqueFd directory(::open(cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory) {
-    degraded_.push_back("socket sensor: no cgroup v2 is mounted: no RTT and RTO samples");
-  } else {
-    keep(bpf_program__attach_cgroup(sensor->progs.petrel_sockops, directory.get()),
-         "sockops on " + cgroup);
+    degraded_.push_back("socket sensor: no cgroup v2 is mounted: no socket is seen");
+    return;
+  }
+  auto& programs = skeletons_->sensor->progs;
+  bpf_program* program = nullptr;
+  bpf_object__for_each_program(program, skeletons_->sensor->obj) {
+    if (bpf_program__type(program) != BPF_PROG_TYPE_TRACING) continue;
+    keep(bpf_program__attach(program), bpf_program__name(program));
+  }
+  for (bpf_program* seeing : {programs.petrel_sent, programs.petrel_received,
+                              programs.petrel_sockops}) {
+    if (!bpf_program__autoload(seeing)) continue;
+    keep(bpf_program__attach_cgroup(seeing, directory.get()),
+         bpf_program__name(seeing) + std::string(" on ") + cgroup);
   }
 }
 

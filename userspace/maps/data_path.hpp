@@ -67,8 +67,9 @@ class DataPath {
   // earlier program runs on its own maps everywhere. kConflict if another XDP program is there.
   Result<void> attach_xdp(const AgentConfig& agent);
 
-  // A sensor that cannot be attached is no error: why is in degraded().
-  void attach_sensor(const AgentConfig& agent);
+  // `sees_segments`: with the programs that sockets need to tell of requests. False: not all of it
+  // could be attached; why is in degraded().
+  bool attach_sensor(const AgentConfig& agent, bool sees_segments);
   void detach_sensor();
 
   // Once, after attach_xdp(): what per-CPU counters counted meanwhile in maps that were replaced, for
@@ -94,7 +95,10 @@ class DataPath {
   DataPath();
   int balancer_fd() const;
   Result<void> shape_maps(const Config& config, const MapSizes& sizes);
+  template <class Constants>
+  void set_label_constants(Constants& constants) const;
   void set_constants(balancer_bpf* balancer) const;
+  void attach_sensor_programs(const std::string& cgroup);
   Result<void> hand_over();
   void detach_others(const AgentConfig& agent);
 

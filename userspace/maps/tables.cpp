@@ -19,6 +19,9 @@ namespace {
 
 std::uint32_t service_flags(const ServiceConfig& service) {
   std::uint32_t flags = bpf::SERVICE_READY;
+  // Not ready for the balancer, now or ever: what passes here passes untouched.
+  if (service.placement == Placement::kClient) flags = bpf::SERVICE_AT_CLIENT;
+  if (service.placement == Placement::kBackend) flags = bpf::SERVICE_AT_BACKEND;
   const bool tcp = service.protocol == IPPROTO_TCP;
   const bool nat = service.forward == Forward::kNat;
   if (!nat) flags |= bpf::SERVICE_DSR;
@@ -208,6 +211,7 @@ Result<void> Tables::forget_others(std::span<const ServiceConfig> services) {
   // Bits go last: what has none passes as a stranger's.
   bpf::address_filter wanted{};
   for (const ServiceConfig& service : services) {
+    if (!service.is_balanced()) continue;
     set_bit(wanted.vips, service.address);
     if (service.forward == Forward::kDsr) continue;
     for (const BackendConfig& backend : service.backends) set_bit(wanted.backends, backend.address);
@@ -222,6 +226,7 @@ Result<void> Tables::forget_others(std::span<const ServiceConfig> services) {
 Result<void> Tables::write_addresses(std::span<const ServiceConfig> services) {
   std::vector<std::pair<bpf::address, bpf::vip>> vips;
   for (const ServiceConfig& service : services) {
+    if (!service.is_balanced()) continue;  // the balancer has no business with its addresses
     set_bit(filter_[0].vips, service.address);
     if (service.forward == Forward::kNat) {
       for (const BackendConfig& backend : service.backends) {
