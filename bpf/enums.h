@@ -109,6 +109,8 @@ enum socket_end {
   END_ACCEPTING = 1,
 };
 
+#define RTT_SAMPLES 8 /* of a socket that are listened to: they come with most ACKs */
+
 /* connection.evidence: what speaks for and against a request's being a retry. */
 enum label_evidence {
   EVIDENCE_FAILURE = 1 << 0,       /* its client's address had a failure in the window */

@@ -24,9 +24,6 @@
 
 #define SOCK_DONE_ (1 << 1) /* enum sock_flags, a bit number: the peer's FIN has come */
 
-/* The segments of owners are seen: their RTTs are read with them. Set before load. */
-const volatile bool sees_segments = false;
-
 static __always_inline struct socket_state *state_of(const struct sock *sk) {
   return bpf_sk_storage_get(&sockets, (void *)sk, NULL, 0);
 }
@@ -194,12 +191,12 @@ static __always_inline struct socket_state *taken_up(struct bpf_sock_ops *ops) {
   return sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
 }
 
-/* What is to be called for of a socket of ours from here on. RTT samples come with most ACKs: not where
- * its segments are seen anyway. */
+/* What is to be called for of a socket of ours from here on: RTOs; and for the RTT its first samples
+ * and the beginning of its end, unless it is read with its segments. */
 static __always_inline void watch(struct bpf_sock_ops *ops, const struct socket_state *socket) {
   int flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTO_CB_FLAG;
 
-  if (!sees_segments || !socket->owns) flags |= BPF_SOCK_OPS_RTT_CB_FLAG;
+  if (!socket->owns) flags |= BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG;
   bpf_sock_ops_cb_flags_set(ops, flags);
 }
 
@@ -245,25 +242,37 @@ static __always_inline void on_accepted(struct bpf_sock_ops *ops) {
   watch(ops, socket);
 }
 
-/* Samples come by the thousand and differ by little: what is a sixteenth off is told. */
-static __always_inline void on_rtt(struct bpf_sock_ops *ops) {
-  struct socket_state *socket = taken_up(ops);
-  __u32 srtt_us = ops->srtt_us >> 3;
-
-  if (!socket) return;
-  __u32 told_us = socket->srtt_us;
-  __u32 off_us = srtt_us > told_us ? srtt_us - told_us : told_us - srtt_us;
-  if (off_us <= told_us >> 4) return;
+/* What the socket knows of its RTT now goes into the connection. */
+static __noinline int tell_rtt(struct bpf_sock_ops *ops, struct socket_state *socket) {
   struct bpf_sock *sk = ops->sk;
   struct tcp_sock *tcp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
   struct connection *connection = connection_of(socket);
   struct backend_stats *stats = stats_of_backend(socket->backend_id);
-  if (stats && socket->counts) stats->socket_srtt_us = srtt_us;
-  if (!tcp || !connection) return;
+
+  if (stats && socket->counts && ops->srtt_us) stats->socket_srtt_us = ops->srtt_us >> 3;
+  if (!tcp || !connection) return 0;
   struct socket_view *view = view_in(connection, socket->end);
   fill_rtt(view, tcp);
   tell_connect(view, socket);
-  socket->srtt_us = srtt_us;
+  return 0;
+}
+
+static __always_inline void on_rtt(struct bpf_sock_ops *ops) {
+  struct socket_state *socket = taken_up(ops);
+
+  if (!socket) return;
+  tell_rtt(ops, socket);
+  if (++socket->rtt_samples < RTT_SAMPLES) return;
+  int flags = ops->bpf_sock_ops_cb_flags;
+  bpf_sock_ops_cb_flags_set(ops, flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
+}
+
+/* A FIN has come, or is about to be sent: the balancer's record, should it see the flow, is yet to be
+ * made. */
+static __always_inline void on_state(struct bpf_sock_ops *ops) {
+  struct socket_state *socket = ops->args[1] == TCP_CLOSE ? NULL : taken_up(ops);
+
+  if (socket) tell_rtt(ops, socket);
 }
 
 static __always_inline void on_rto(struct bpf_sock_ops *ops) {
@@ -289,6 +298,7 @@ int petrel_sockops(struct bpf_sock_ops *ops) {
     case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB: on_accepted(ops); break;
     case BPF_SOCK_OPS_RTT_CB: on_rtt(ops); break;
     case BPF_SOCK_OPS_RTO_CB: on_rto(ops); break;
+    case BPF_SOCK_OPS_STATE_CB: on_state(ops); break;
   }
   return 1;
 }

@@ -134,7 +134,7 @@ static __always_inline int see_segment(struct __sk_buff *skb, bool sent) {
   if (says_nothing(tcp, turn.payload_bytes)) return 1;
   turn.connection = connection_of(socket);
   if (!turn.connection) return 1;
-  tell_view(socket, turn.connection, sk, ends);
+  if (ends || !sent) tell_view(socket, turn.connection, sk, ends);
   sense_turn(skb, &turn);
   return 1;
 }

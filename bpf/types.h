@@ -264,7 +264,7 @@ struct socket_state {
   __u8 owns;                 /* 1: it tells of the connection's requests */
   __u8 padding;
   struct half_open flow;     /* until it is established; for who owns nothing syn_ns alone */
-  __u32 srtt_us;             /* as the connection's socket_view has it */
+  __u32 rtt_samples;         /* heard of so far, at most RTT_SAMPLES */
   __u32 connect_us;          /* of an end that owns nothing, until the connection has it */
 };
 

@@ -26,7 +26,7 @@ constexpr std::array<Word, 7> kReasons = {{
 }};
 constexpr std::string_view kRing = "ring";
 
-constexpr std::array<Word, 10> kAbilities = {{
+constexpr std::array<Word, 12> kAbilities = {{
     {bpf::SERVICE_DSR, "dsr", ""},
     {bpf::SERVICE_ACT, "act", ""},
     {bpf::SERVICE_AFFINITY, "client_affinity", ""},
@@ -37,6 +37,8 @@ constexpr std::array<Word, 10> kAbilities = {{
     {bpf::SERVICE_BUDGET, "retry_budget", ""},
     {bpf::SERVICE_ADMIT, "limits_in_flight", ""},
     {bpf::SERVICE_KEEP_PORT, "keep_port", ""},
+    {bpf::SERVICE_AT_CLIENT, "at_client", ""},
+    {bpf::SERVICE_AT_BACKEND, "at_backend", ""},
 }};
 
 // By position; "unknown" for what this build does not know.

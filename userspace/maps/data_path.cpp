@@ -308,7 +308,6 @@ bool DataPath::attach_sensor(const AgentConfig& agent, bool sees_segments) {
     return false;
   }
   set_label_constants(*sensor->rodata);
-  sensor->rodata->sees_segments = sees_segments;
   bpf_program__set_autoload(sensor->progs.petrel_sent, sees_segments);
   bpf_program__set_autoload(sensor->progs.petrel_received, sees_segments);
   reuse_maps(sensor->obj, *this);

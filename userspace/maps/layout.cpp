@@ -26,6 +26,8 @@ ServiceConfig service_of(const PinnedService& pinned) {
   service.protocol = pinned.key.protocol;
   const std::uint32_t flags = pinned.value.flags;
   service.mode = (flags & bpf::SERVICE_ACT) != 0 ? ServiceMode::kAct : ServiceMode::kNeutral;
+  if ((flags & bpf::SERVICE_AT_CLIENT) != 0) service.placement = Placement::kClient;
+  if ((flags & bpf::SERVICE_AT_BACKEND) != 0) service.placement = Placement::kBackend;
   if ((flags & bpf::SERVICE_DSR) != 0) service.forward = Forward::kDsr;
   if ((flags & bpf::SERVICE_AFFINITY) != 0) service.affinity = Affinity::kClient;
   if ((flags & bpf::SERVICE_RESET_GONE) == 0) service.on_removal = RemovalPolicy::kMove;
