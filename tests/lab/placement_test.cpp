@@ -56,8 +56,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"client", Family::kV6, bpf::SENSOR_CONNECTING},
                     Case{"backend", Family::kV4, bpf::SENSOR_ACCEPTING},
                     Case{"backend", Family::kV6, bpf::SENSOR_ACCEPTING}),
-    [](const auto& info) {
-      return std::string(info.param.placement) + (info.param.family == Family::kV4 ? "4" : "6");
+    [](const auto& each) {
+      return std::string(each.param.placement) + (each.param.family == Family::kV4 ? "4" : "6");
     });
 
 // Both ends are seen here, and each connection and request counts once all the same.
