@@ -145,13 +145,21 @@ static __noinline int connect_failed(struct socket_state *socket, int error) {
   return 0;
 }
 
-/* A socket ends of whose connection nobody has seen a FIN or RST: it timed out, or was torn down. */
+/* A socket ends of whose connection nobody has seen a FIN or RST yet: it timed out, or its program
+ * tears it down (the kernel sends the RST when the socket is closed already). */
 static __noinline int end_silently(struct socket_state *socket, struct connection *connection,
                                    int error) {
-  __u8 failure = connection->flags & CONNECTION_WAITING ? FAILURE_ABANDONED : FAILURE_NONE;
+  bool waiting = connection->flags & CONNECTION_WAITING;
+  __u8 failure = waiting ? FAILURE_ABANDONED : FAILURE_NONE;
+  __u8 closed_by = CLOSED_BY_CLIENT_RST;
 
-  end_connection(&socket->key, connection, error ? CLOSED_BY_TIMEOUT : CLOSED_BY_CLIENT_RST, failure,
-                 bpf_ktime_get_ns());
+  if (error) {
+    closed_by = CLOSED_BY_TIMEOUT;
+  } else if (socket->end == END_ACCEPTING) {
+    closed_by = CLOSED_BY_BACKEND_RST;
+    if (waiting || connection->requests == 0) failure = FAILURE_RESET;
+  }
+  end_connection(&socket->key, connection, closed_by, failure, bpf_ktime_get_ns());
   return 0;
 }
 
