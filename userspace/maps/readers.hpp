@@ -51,6 +51,7 @@ class PerCpuReader {
   std::vector<std::byte> raw_;
   std::vector<T> sums_;
   std::vector<T> carried_;
+  bool carries_ = false;  // carried_ is not all zero: what is, is not added
 };
 
 PerCpuReader<bpf::backend_stats> backend_stats_reader(int map_fd, std::uint32_t entries);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 
 #include "base/clock.hpp"
 #include "bpf/hash.h"
@@ -175,8 +176,12 @@ Result<void> Tables::write_service(const ServiceConfig& service) {
 }
 
 Result<void> Tables::write_weight(std::uint32_t backend_id, const bpf::weight& weight) {
+  if (backend_id >= weights_.size()) weights_.resize(backend_id + 1);
+  auto& written = weights_[backend_id];
+  if (written && std::memcmp(&*written, &weight, sizeof(weight)) == 0) return {};
   const int rc = bpf_map_update_elem(weights_fd_, &backend_id, &weight, BPF_ANY);
   if (rc != 0) return bpf_error(rc, "write weight");
+  written = weight;
   return {};
 }
 
@@ -342,6 +347,7 @@ void Tables::publish(std::uint32_t service_id, std::span<const RingChange> chang
 }
 
 Result<void> Tables::forget_backend(std::uint32_t backend_id) {
+  if (backend_id < weights_.size()) weights_[backend_id].reset();
   const bpf::backend backend{};
   const bpf::weight weight{};
   const std::vector<std::byte> stats(sizeof(bpf::backend_stats) *

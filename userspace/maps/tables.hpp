@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -80,6 +81,7 @@ class Tables {
   int services_fd_ = -1;
   int vips_fd_ = -1;
   int budgets_fd_ = -1;
+  std::vector<std::optional<bpf::weight>> weights_;  // by backend id, as last written
   int backends_fd_ = -1;
   int backend_ids_fd_ = -1;
   int weights_fd_ = -1;
