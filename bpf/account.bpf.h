@@ -12,6 +12,12 @@
     if (next) (field) = next;       \
   } while (0)
 
+/* Adds to what this CPU alone writes. A program of XDP is interrupted by no other that counts; who may
+ * be says so before this file, and pays for it. */
+#ifndef ADD_EXACTLY
+#define ADD_EXACTLY(field, delta) ((field) += (delta))
+#endif
+
 static __always_inline void count_verdict(__u32 service_id, __u32 verdict) {
   __u32 key = service_id * VERDICTS + verdict;
 
@@ -96,7 +102,7 @@ static __always_inline void take_wait(const struct wait *wait, struct backend_st
                                       __u64 now_ns) {
   __s32 *slots = wait->flag == CONNECTION_WAITING_SYN ? stats->waiting_syn : stats->waiting;
 
-  slots[waiting_slot(now_ns)]++;
+  ADD_EXACTLY(slots[waiting_slot(now_ns)], 1);
   add_inflight(wait->backend_id, wait->service_id, 1);
 }
 
@@ -113,7 +119,7 @@ static __always_inline void give_back_wait(const struct wait *wait, struct backe
 
   /* What is older was carried over by the agent, which frees the slot for its next use. */
   if ((now_ns >> WAITING_SLOT_SHIFT) - (start_ns >> WAITING_SLOT_SHIFT) < WAITING_YOUNG_SLOTS)
-    slots[waiting_slot(start_ns)]--;
+    ADD_EXACTLY(slots[waiting_slot(start_ns)], -1);
   else
     stats->waited_out++;
   add_inflight(wait->backend_id, wait->service_id, -1);

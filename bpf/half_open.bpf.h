@@ -11,6 +11,11 @@
 #include "bpf/hash.h"
 #include "bpf/label.bpf.h"
 
+/* Who tells of flows that are half open: the balancer, unless another program says so before this. */
+#ifndef HALF_OPEN_OWNER
+#define HALF_OPEN_OWNER SENSOR_WIRE
+#endif
+
 /* Set by the loader between open and load: half_open's sets less one (a power of two less one), and
  * what keeps others from aiming at one of them. */
 const volatile __u32 half_open_mask = 511;
@@ -110,7 +115,7 @@ static __noinline int send_half_open_record(const struct half_open *flow, __u8 c
   told->confidence = flow->confidence;
   told->moves = flow->moves;
   told->syn_repeats = flow->syn_repeats;
-  told->owner = SENSOR_WIRE;
+  told->owner = HALF_OPEN_OWNER;
   bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
   return 0;
 }
@@ -241,7 +246,7 @@ static __noinline struct connection *promote(struct half_open *flow, __u32 clien
   fresh->previous_hash = flow->previous_hash;
   fresh->evidence = flow->evidence;
   fresh->confidence = flow->confidence;
-  fresh->owner = SENSOR_WIRE;
+  fresh->owner = HALF_OPEN_OWNER;
   fresh->sockets[0].connect_ns = (__u64)flow->connect_us * 1000;
   if (bpf_map_update_elem(&connections, &key, fresh, BPF_ANY)) {
     count_verdict(key.service_id, VERDICT_TABLE_FULL);

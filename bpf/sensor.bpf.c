@@ -19,6 +19,10 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+/* What a process sends is sent in its context, where packets that arrive interrupt it. */
+#define ADD_EXACTLY(field, delta) __sync_fetch_and_add(&(field), delta)
+#define HALF_OPEN_OWNER SENSOR_CONNECTING /* an accepting end sees none that stays half open */
+
 #include "bpf/socket_flow.bpf.h"
 #include "bpf/socket_turn.bpf.h"
 
@@ -221,10 +225,9 @@ static __noinline int sense_first_segment(struct bpf_sock_ops *ops, struct socke
   struct connection *connection = connection_of(socket);
   packet.is_tcp = true;
   packet.tcp = tcp;
-  packet.data_end = ops->skb_data_end;
   packet.payload_bytes = ops->skb_len - tcp->doff * 4;
   if (!connection || !packet.payload_bytes || tcp->syn) return 0;
-  sense_client_segment(&packet, &socket->key, connection, false);
+  sense_client_segment(NULL, &packet, &socket->key, connection, false);
   return 0;
 }
 

@@ -8,8 +8,8 @@
 #ifndef PETREL_BPF_SOCKET_TURN_BPF_H
 #define PETREL_BPF_SOCKET_TURN_BPF_H
 
+#include "bpf/http.bpf.h"
 #include "bpf/socket_flow.bpf.h"
-#include "bpf/wire.bpf.h"
 
 #define SEGMENT_COPY_BYTES 1536 /* the TCP header, and as much text as is looked through */
 #define SEGMENT_DEPTH 3         /* a program interrupted by itself, and that again */
@@ -17,9 +17,24 @@
 /* A segment's first bytes in one piece: payload may lie in pages of its own. */
 struct segment_copy {
   __u32 depth; /* of the first entry: how many are in use on this CPU */
-  __u32 padding;
+  __u32 bytes_used;
   __u8 bytes[2 * SEGMENT_COPY_BYTES]; /* room for what the verifier cannot rule out */
 };
+
+#define SEGMENT struct segment_copy
+
+static __always_inline __u32 payload_offset(const struct packet *packet) {
+  return packet->tcp->doff * 4;
+}
+
+static __always_inline bool text_at(struct segment_copy *copy, __u32 offset, struct text *out) {
+  if (!copy || offset > 255 || copy->bytes_used > SEGMENT_COPY_BYTES) return false;
+  out->at = copy->bytes + offset;
+  out->end = copy->bytes + copy->bytes_used;
+  return out->at < out->end;
+}
+
+#include "bpf/wire.bpf.h"
 
 /* segments: work space of one segment.
  * Key: depth.  Value: struct segment_copy.  Writer and reader: sensor.  Size: SEGMENT_DEPTH a CPU.
@@ -77,17 +92,16 @@ struct turn {
   __u64 from_client;
 };
 
-static __noinline int sense_copy(const struct turn *turn, struct segment_copy *copy, __u32 bytes) {
+static __noinline int sense_copy(const struct turn *turn, struct segment_copy *copy) {
   struct packet packet = {};
 
   packet.is_tcp = true;
   packet.tcp = (struct tcphdr *)copy->bytes;
-  packet.data_end = copy->bytes + bytes;
   packet.payload_bytes = turn->payload_bytes;
   if (turn->from_client)
-    sense_client_segment(&packet, turn->key, turn->connection, false);
+    sense_client_segment(copy, &packet, turn->key, turn->connection, false);
   else
-    sense_backend_segment(&packet, turn->key, turn->connection);
+    sense_backend_segment(copy, &packet, turn->key, turn->connection);
   return 0;
 }
 
@@ -99,8 +113,10 @@ static __noinline int sense_turn(struct __sk_buff *skb, const struct turn *turn)
   if (bytes > SEGMENT_COPY_BYTES) bytes = SEGMENT_COPY_BYTES;
   barrier_var(bytes);
   if (bytes >= sizeof(struct tcphdr) && bytes <= SEGMENT_COPY_BYTES &&
-      !bpf_skb_load_bytes(skb, turn->offset, copy->bytes, bytes))
-    sense_copy(turn, copy, bytes);
+      !bpf_skb_load_bytes(skb, turn->offset, copy->bytes, bytes)) {
+    copy->bytes_used = bytes;
+    sense_copy(turn, copy);
+  }
   release_copy();
   return 0;
 }

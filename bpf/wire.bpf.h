@@ -170,6 +170,11 @@ static __noinline int end_request(const struct connection_key *key, struct conne
   return 1;
 }
 
+#ifndef SEGMENT
+/* What a segment's text is read from: the frame that a program of XDP has; who sees it elsewhere says
+ * so before this file, with these two. */
+#define SEGMENT struct xdp_md
+
 /* Where a segment's payload lies in its frame. */
 static __always_inline __u32 payload_offset(const struct packet *packet) {
   long bytes = (void *)packet->tcp - (void *)packet->eth;
@@ -184,9 +189,10 @@ static __always_inline bool text_at(struct xdp_md *ctx, __u32 offset, struct tex
   out->end = (void *)(long)ctx->data_end;
   return out->at < out->end;
 }
+#endif
 
 /* These two stand alone, so that the verifier sees their loops once. */
-__noinline int read_request(struct xdp_md *ctx, __u32 offset, struct request_head *out) {
+__noinline int read_request(SEGMENT *ctx, __u32 offset, struct request_head *out) {
   struct text text;
 
   if (!out) return 0;
@@ -195,7 +201,7 @@ __noinline int read_request(struct xdp_md *ctx, __u32 offset, struct request_hea
   return 0;
 }
 
-__noinline int find_answers(struct xdp_md *ctx, __u32 offset, struct answers *out) {
+__noinline int find_answers(SEGMENT *ctx, __u32 offset, struct answers *out) {
   struct text text;
 
   if (!out) return 0;
@@ -206,7 +212,7 @@ __noinline int find_answers(struct xdp_md *ctx, __u32 offset, struct answers *ou
 
 /* New bytes from the client of an established connection, which may begin a request. Like what hears
  * the backend it stands alone, so that the verifier sees it once. `offset`: of the payload. */
-__noinline int hear_client(struct xdp_md *ctx, const struct connection_key *key,
+__noinline int hear_client(SEGMENT *ctx, const struct connection_key *key,
                            struct connection *connection, __u32 offset, __u32 payload_bytes) {
   struct request_head head;
 
@@ -235,7 +241,7 @@ static __always_inline bool may_pipeline(const struct connection *connection) {
 }
 
 /* New bytes from the backend while a request waits. */
-__noinline int hear_backend(struct xdp_md *ctx, const struct connection_key *key,
+__noinline int hear_backend(SEGMENT *ctx, const struct connection_key *key,
                             struct connection *connection, __u32 offset, __u32 payload_bytes) {
   struct answers answers;
   struct text text;
@@ -265,7 +271,7 @@ static __always_inline bool closes_window(const struct packet *packet) {
 
 /* A packet from the client that is no SYN. `one_way`: the answers do not pass here (dsr), so nothing
  * waits for them. */
-static __always_inline void sense_client_segment(struct xdp_md *ctx, const struct packet *packet,
+static __always_inline void sense_client_segment(SEGMENT *ctx, const struct packet *packet,
                                                  const struct connection_key *key,
                                                  struct connection *connection, bool one_way) {
   struct backend_stats *stats = stats_of_backend(connection->backend_id);
@@ -304,7 +310,7 @@ static __always_inline __u8 failure_of_close(const struct connection *connection
 }
 
 /* A segment from the backend that its connection belongs to. */
-static __always_inline void sense_backend_segment(struct xdp_md *ctx, const struct packet *packet,
+static __always_inline void sense_backend_segment(SEGMENT *ctx, const struct packet *packet,
                                                   const struct connection_key *key,
                                                   struct connection *connection) {
   struct backend_stats *stats = stats_of_backend(connection->backend_id);
