@@ -181,6 +181,18 @@ TEST_F(Untouched, AServiceThatIsNotReady) {
                    bpf::VERDICT_NOT_READY);
 }
 
+// Sockets may tell of it, in the same table: its flows are none of the balancer's.
+TEST_F(Untouched, AReplyOfAServiceThatIsNotReady) {
+  for (const Hosts* hosts : {&v4(), &v6()}) {
+    SCOPED_TRACE(hosts->family);
+    Conversation(lb, *hosts, 40000).open();
+    lb.set_service(*hosts, bpf::SERVICE_AT_CLIENT);
+    expect_untouched(build({.from = hosts->backend(hosts->b1),
+                            .to = {hosts->client.address, 40000}, .flags = kAck}),
+                     bpf::VERDICT_NOT_OURS);
+  }
+}
+
 TEST_F(Untouched, AReplyOfNoConnection) {
   for (const Hosts* hosts : {&v4(), &v6()}) {
     SCOPED_TRACE(hosts->family);

@@ -102,6 +102,8 @@ std::uint64_t Oracle::allowed(Bytes in, const View& view) const {
   }
   const Backend* backend = world_.backend_at(view.from, view.from_port, view.protocol);
   if (backend == nullptr) return bit(bpf::VERDICT_NOT_OURS);
+  if (!(world_.service(backend->service).flags & bpf::SERVICE_READY))
+    return bit(bpf::VERDICT_NOT_OURS);
   if (ttl_of(in, view) <= 1) return expired;
   std::uint64_t set = bit(bpf::VERDICT_NO_CONNECTION) | bit(bpf::VERDICT_LATE_BACKEND) |
                       bit(bpf::VERDICT_RETURNED) | bit(bpf::VERDICT_KERNEL_ROUTED);
