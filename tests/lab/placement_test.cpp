@@ -5,6 +5,7 @@
 //                 └─ b2    All nodes are one host to the sensor: it sees both ends of each connection.
 #include <algorithm>
 #include <csignal>
+#include <fstream>
 
 #include "tests/lab/connection_table.hpp"
 #include "tests/lab/lab_fixture.hpp"
@@ -224,6 +225,35 @@ TEST_F(SilentHostTest, IsATimeoutAtItsClient) {
   const Status status = settled(lab);
   EXPECT_EQ(status.sum("waiting_syn"), 0);
   EXPECT_EQ(status.sum("inflight"), 0);
+}
+
+//   client ── lb (HAProxy) ─┬─ b1    the agent and the proxy on one host
+//                           └─ b2
+using ProxyTest = LabTest;
+
+TEST_F(ProxyTest, ItsSocketsTellOfTheBackendsBehindIt) {
+  if (run({"sh", "-c", "command -v haproxy"}).exit_code != 0) GTEST_SKIP() << "no haproxy";
+  Lab lab({.backends = 2});
+  lab.start_agent(at("client"));
+  const std::string b1 = lab.backend_address(1);  // 10.N.1.2; lb is 10.N.0.1 to the client
+  const std::string front = b1.substr(0, b1.find('.', 3)) + ".0.1:9000";
+  std::ofstream(lab.path("haproxy.cfg"))
+      << "defaults\n  mode http\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\n"
+      << "listen web\n  bind " << front << "\n  server b1 " << target(lab, 1, Family::kV4)
+      << "\n  server b2 " << target(lab, 2, Family::kV4) << "\n";
+  lab.start("lb", {"haproxy", "-db", "-f", lab.path("haproxy.cfg")});
+  lab.await_listener("lb", 9000);
+  Process& client = lab.start("client", {PETREL_TRAFFIC_BINARY, "client", "--json", "--target", front,
+                                         "--rate", "80", "--duration", "2"});
+  const Summary summary = lab.await_client(client);
+  ASSERT_EQ(summary.failed(), 0) << summary.outcomes();
+  lab.eventually("all requests are answered", [&](const Status& s) {
+    return s.sum("wire/answers") == summary.attempts();
+  });
+  const Status status = settled(lab);
+  EXPECT_EQ(status.sum("wire/status_2xx"), summary.attempts());
+  EXPECT_EQ(status.backend(1, "wire/answers"), status.backend(2, "wire/answers"));
+  EXPECT_EQ(status.sum("waiting"), 0);
 }
 
 }  // namespace
