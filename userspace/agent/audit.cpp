@@ -74,9 +74,13 @@ void Agent::heal(const WaitingAudit& audit) {
       const WaitingAudit::Seen& requests = audit.requests(id);
       const WaitingAudit::Seen& syns = audit.syns(id);
       std::uint64_t leaked = backend.waiting.heal(audit.begun_ns(), stats.waiting, requests.slots);
-      leaked += backend.waiting_syn.heal(audit.begun_ns(), stats.waiting_syn, syns.slots);
-      leaked += backend.old_waits.leaked(backend.waiting.carried() + backend.waiting_syn.carried(),
-                                         stats.waited_out, requests.old + syns.old);
+      // SYNs of sockets are in no table, and need none: no socket ends unseen.
+      if (service.config().is_balanced()) {
+        leaked += backend.waiting_syn.heal(audit.begun_ns(), stats.waiting_syn, syns.slots);
+        leaked += backend.old_waits.leaked(
+            backend.waiting.carried() + backend.waiting_syn.carried(), stats.waited_out,
+            requests.old + syns.old);
+      }
       if (leaked == 0) continue;
       tables_->give_back_inflight(id, service.config().id, leaked);
       backend.waits_leaked += leaked;
