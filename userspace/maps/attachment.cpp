@@ -7,11 +7,17 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <utility>
 
 #include "maps/bpf_error.hpp"
+#include "maps/data_path.hpp"
 
 namespace petrel {
+namespace fs = std::filesystem;
+
 namespace {
 
 // The program that a link has now; none if it cannot be told.
@@ -80,6 +86,26 @@ std::vector<UniqueFd> XdpSwitch::commit() {
   std::vector<UniqueFd> links;
   for (Change& change : std::exchange(changes_, {})) links.push_back(std::move(change.link));
   return links;
+}
+
+bool remove_pins(const std::string& pin_path) {
+  std::error_code code;
+  if (!fs::exists(pin_path, code)) return false;
+  // Links first: packets must not meet a program whose maps are going.
+  fs::remove_all(links_path(pin_path), code);
+  fs::remove_all(pin_path, code);
+  return true;
+}
+
+std::string find_cgroup2() {
+  std::ifstream mounts("/proc/self/mounts");
+  std::string line;
+  while (std::getline(mounts, line)) {
+    std::istringstream fields(line);
+    std::string device, directory, type;
+    if (fields >> device >> directory >> type && type == "cgroup2") return directory;
+  }
+  return {};
 }
 
 }  // namespace petrel

@@ -11,10 +11,8 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <random>
 #include <set>
-#include <sstream>
 #include <thread>
 
 #include "balancer.skel.h"
@@ -388,26 +386,6 @@ void DataPath::remove() {
   xdp_links_.clear();
   detach_sensor();
   remove_pins(pin_path_);
-}
-
-bool remove_pins(const std::string& pin_path) {
-  std::error_code code;
-  if (!fs::exists(pin_path, code)) return false;
-  // Links first: packets must not meet a program whose maps are going.
-  fs::remove_all(links_path(pin_path), code);
-  fs::remove_all(pin_path, code);
-  return true;
-}
-
-std::string find_cgroup2() {
-  std::ifstream mounts("/proc/self/mounts");
-  std::string line;
-  while (std::getline(mounts, line)) {
-    std::istringstream fields(line);
-    std::string device, directory, type;
-    if (fields >> device >> directory >> type && type == "cgroup2") return directory;
-  }
-  return {};
 }
 
 }  // namespace petrel
