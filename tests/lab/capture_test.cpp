@@ -175,11 +175,11 @@ TEST_F(CaptureTest, ReplayDecidesWhatWasDecidedLive) {
   EXPECT_EQ(lab.petrel({"replay", directory, "--compare", "--json"}).out, once.out);
 }
 
-TEST_F(CaptureTest, HasAnEventForEachAttemptOfTheClient) {
+TEST_F(CaptureTest, HasARequestAndAnEventForEachAttemptOfTheClient) {
   Lab lab({.backends = 2});
   lab.start_agent({.mode = "act"});
   const std::string file = lab.path("run.db");
-  Process& capture = start_capture(lab, file, {"--what", "replay"});
+  Process& capture = start_capture(lab, file, {"--what", "requests,replay"});
   lab.fault(1, "errors", {"--rate", "1"});
   const Summary summary = lab.await_client(
       lab.start_client({"--rate", "100", "--duration", "2", "--retry", "fixed",
@@ -187,19 +187,30 @@ TEST_F(CaptureTest, HasAnEventForEachAttemptOfTheClient) {
   ASSERT_GT(summary.ended("ok"), 0) << summary.outcomes();
   const long attempts = static_cast<long>(summary.attempts());  // all are answered, well or badly
   const auto answers = [&] { return export_table(lab, file, "events").count("type", "2"); };
+  const auto requests = [&] { return static_cast<long>(rows_of(lab, file, "requests")); };
   await("an answer to each attempt", [&] { return answers() >= attempts; }, 30s);
+  await("a row for each attempt", [&] { return requests() >= attempts; }, 30s);
   EXPECT_EQ(capture.stop(SIGTERM), 0);
   EXPECT_NE(capture.err().find("lost 0"), std::string::npos) << capture.err();
 
   const Table events = export_table(lab, file, "events");
   const Table rows = export_table(lab, file, "rows");
   EXPECT_EQ(rows.rows.size(), 0u);  // was not asked for
+  const Table records = export_table(lab, file, "requests");
+  const long well = static_cast<long>(summary.ended("ok"));
+  EXPECT_EQ(requests(), attempts) << summary.outcomes();
+  EXPECT_EQ(records.count("status", "200"), well) << summary.outcomes();
+  EXPECT_EQ(records.count("failure", "server_error"), attempts - well) << summary.outcomes();
+  EXPECT_EQ(records.count("service", "web"), attempts);
+  EXPECT_EQ(records.count("method", "GET"), attempts);
+  EXPECT_EQ(records.count("owner", "wire"), attempts);
+  EXPECT_EQ(records.count("backend", "b1") + records.count("backend", "b2"), attempts);
   long answered_well = 0;
   for (const auto& row : events.rows) {
     answered_well += row.at(events.column("type")) == "2" && row.at(events.column("status")) == "200";
   }
   EXPECT_EQ(answers(), attempts) << summary.outcomes();
-  EXPECT_EQ(answered_well, static_cast<long>(summary.ended("ok"))) << summary.outcomes();
+  EXPECT_EQ(answered_well, well) << summary.outcomes();
 }
 
 TEST_F(CaptureTest, AKilledCaptureLeavesAReadableFile) {

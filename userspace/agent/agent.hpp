@@ -102,7 +102,6 @@ class Agent {
   const Tables& tables() const { return *tables_; }
   bool adopted() const { return adopted_; }
   bool tapping() const { return tap_ != nullptr; }
-  std::uint64_t lost_events() const;  // the ring buffer was full; ever
 
  private:
   class Capture;

@@ -16,13 +16,14 @@ std::string row_line(const std::string& run, const LabelledRow& row) {
 }  // namespace
 
 Agent::Capture::Capture(const boost::asio::any_io_executor& executor, CaptureWish wish,
-                        ClientMask mask, LabellerOptions options, std::uint64_t lost_events)
+                        ClientMask mask, LabellerOptions options, const Losses& losses)
     : wish_(std::move(wish)),
       mask_(mask),
       stream_(std::make_shared<LineStream>(executor, std::size_t{64} << 20)),
       labeller_(options,
                 [this](const LabelledRow& row) { stream_->push(row_line(wish_.run, row)); }),
-      told_events_(lost_events) {}
+      told_events_(losses.events_lost()),
+      told_records_(losses.records_lost()) {}
 
 void Agent::Capture::begin_tick(Agent& agent, std::uint64_t tick) {
   if (!checkpoint_due_) return;
@@ -79,7 +80,10 @@ void Agent::Capture::end_tick(const Agent& agent, TickFacts tick) {
 
 void Agent::Capture::tell_losses(const Agent& agent, std::uint64_t now_ns) {
   const Labeller::Counters& rows = labeller_.counters();
-  tell_loss(now_ns, "events", agent.lost_events(), told_events_);
+  tell_loss(now_ns, "events", agent.losses_.events_lost(), told_events_);
+  if (wish_.requests) {
+    tell_loss(now_ns, "requests", agent.losses_.records_lost(), told_records_);
+  }
   tell_loss(now_ns, "rows", rows.dropped_full + rows.dropped_no_snapshot, told_rows_);
   const std::uint64_t told = told_lines_;
   tell_loss(now_ns, "stream", stream_->dropped_lines(), told_lines_);

@@ -29,7 +29,7 @@ struct CaptureWish {
 class Agent::Capture {
  public:
   Capture(const boost::asio::any_io_executor& executor, CaptureWish wish, ClientMask mask,
-          LabellerOptions options, std::uint64_t lost_events);
+          LabellerOptions options, const Losses& losses);
 
   // Nobody reads any more.
   bool abandoned() const { return stream_.use_count() == 1; }
@@ -59,6 +59,7 @@ class Agent::Capture {
   bool checkpoint_due_ = true;
   std::map<std::uint32_t, Decided> last_;  // by backend id: a quiet backend is told of once
   std::uint64_t told_events_ = 0;  // losses, as far as the reader knows of them
+  std::uint64_t told_records_ = 0;
   std::uint64_t told_rows_ = 0;
   std::uint64_t told_lines_ = 0;
 };

@@ -108,7 +108,7 @@ ApiReply Agent::open_capture(const ApiRequest& request) {
   const std::string run = wish->run;
   captures_.push_back(
       std::make_unique<Capture>(context_.get_executor(), std::move(*wish), *mask, options,
-                                                lost_events()));
+                                                losses_));
   Capture& capture = *captures_.back();
 
   const std::int64_t now_ns = realtime_ns();
@@ -151,14 +151,6 @@ void Agent::end_loose_readers() {
     return true;
   });
   follow_recording();
-}
-
-std::uint64_t Agent::lost_events() const {
-  std::uint64_t lost = 0;
-  for (std::size_t at = bpf::VERDICT_EVENT_LOST; at < verdicts_.size(); at += bpf::VERDICTS) {
-    lost += verdicts_[at];
-  }
-  return lost;
 }
 
 void Agent::begin_captures() {
