@@ -180,7 +180,7 @@ TEST_F(CaptureTest, HasARequestAndAnEventForEachAttemptOfTheClient) {
   lab.start_agent({.mode = "act"});
   const std::string file = lab.path("run.db");
   Process& capture = start_capture(lab, file, {"--what", "requests,replay"});
-  lab.fault(1, "errors", {"--rate", "1"});
+  lab.fault(1, "errors", {"--rate", "0.1"});  // its retries are within their budget
   const Summary summary = lab.await_client(
       lab.start_client({"--rate", "100", "--duration", "2", "--retry", "fixed",
                         "--retry-delay-ms", "50", "--max-attempts", "2"}));
