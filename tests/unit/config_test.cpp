@@ -56,6 +56,8 @@ TEST(Config, TheExampleShowsTheDefaults) {
   EXPECT_EQ(left.socket_sensor, right.socket_sensor);
   EXPECT_EQ(left.cgroup, right.cgroup);
   EXPECT_EQ(left.log_level, right.log_level);
+  EXPECT_EQ(left.client_privacy, right.client_privacy);
+  EXPECT_EQ(left.client_privacy_key_file, right.client_privacy_key_file);
   EXPECT_EQ(small->control.gain, example->control.gain);
   EXPECT_EQ(small->control.floor, example->control.floor);
   EXPECT_EQ(small->control.panic_share, example->control.panic_share);
@@ -115,6 +117,8 @@ handshake_timeout_ms = 50
 socket_sensor = false
 cgroup = "/c"
 log_level = "debug"
+client_privacy = "hash"
+client_privacy_key_file = "/k"
 [control]
 gain = 2
 floor = 0.01
@@ -151,6 +155,8 @@ port = 1
   EXPECT_FALSE(agent.socket_sensor);
   EXPECT_EQ(agent.cgroup, "/c");
   EXPECT_EQ(agent.log_level, "debug");
+  EXPECT_EQ(agent.client_privacy, ClientPrivacy::kHash);
+  EXPECT_EQ(agent.client_privacy_key_file, "/k");
   EXPECT_EQ(result->control.gain, 2.0);
   EXPECT_EQ(result->control.floor, 0.01);
   EXPECT_EQ(result->control.panic_share, 0.4);
@@ -238,6 +244,13 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"sensor", agent_line("socket_sensor = 1"), 2, "agent.socket_sensor", "1"},
         BadCase{"cgroup", agent_line("cgroup = \"here\""), 2, "agent.cgroup", "\"here\""},
         BadCase{"log_level", agent_line("log_level = \"loud\""), 2, "agent.log_level", "\"loud\""},
+        BadCase{"privacy", agent_line("client_privacy = \"some\""), 2, "agent.client_privacy",
+                "\"some\""},
+        BadCase{"hash_without_key", agent_line("client_privacy = \"hash\""), 2,
+                "agent.client_privacy", "\"hash\""},
+        BadCase{"relative_key",
+                agent_line("client_privacy = \"hash\"\nclient_privacy_key_file = \"k\""), 3,
+                "agent.client_privacy_key_file", "\"k\""},
         BadCase{"date", agent_line("tick_ms = 2024-01-01"), 2, "agent.tick_ms", "a date or time"},
         BadCase{"table_for_text", agent_line("model = {}"), 2, "agent.model", "a table"}),
     [](const auto& test) { return test.param.name; });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // One service's loop without a kernel: scores in, ring moves out.
-#include "agent/service_loop.hpp"
+#include "loop/service_loop.hpp"
 
 #include <gtest/gtest.h>
 

@@ -51,7 +51,7 @@ Agent::Agent(asio::io_context& context, Config config, AgentOptions options, Mod
     : context_(context),
       config_(std::move(config)),
       options_(std::move(options)),
-      model_(std::move(model)),
+      loop_(std::move(model)),
       path_(std::move(path)),
       signals_(context, SIGTERM, SIGINT, SIGHUP),
       tick_timer_(context),
@@ -69,6 +69,10 @@ Result<std::unique_ptr<Agent>> Agent::start(asio::io_context& context, Config co
                                             AgentOptions options) {
   auto model = model_for(config, options);
   if (!model) return model.error();
+  if (auto mask = make_mask(config.agent.client_privacy, config.agent.client_privacy_key_file);
+      !mask) {
+    return mask.error();
+  }
 
   // The API's lock comes first: two agents must not both touch the pins.
   auto self = std::make_shared<Agent*>(nullptr);
@@ -180,6 +184,7 @@ Result<void> Agent::run() {
   spawn(api_->serve(), "API");
   context_.run();
   loader_.join();
+  tables_->set_recording(false);
   path_.stop_tap();
   if (options_.keep) {
     spdlog::info("data path left running: pins under {}", config_.agent.pin_path);
@@ -213,7 +218,7 @@ void Agent::stop() {
   sweep_timer_.cancel();
   audit_timer_.cancel();
   route_events_.cancel(ignored);
-  for (const auto& capture : captures_) capture->stream->finish();
+  for (const auto& capture : captures_) capture->stream()->finish();
   end_tap();
   api_->stop();
   // What is left are API connections that wait for their peers: they have had their answers.
@@ -297,12 +302,6 @@ asio::awaitable<void> Agent::sweep_loop() {
     });
     count_connections(now_ns);
   }
-}
-
-ServiceLoop* Agent::find_service(std::uint32_t service_id) {
-  const auto found = std::ranges::find_if(
-      services_, [&](const ServiceLoop& service) { return service.config().id == service_id; });
-  return found == services_.end() ? nullptr : &*found;
 }
 
 // A client that gives up connecting sends nothing: only the clock ends such an entry.

@@ -21,11 +21,11 @@
 #include <vector>
 
 #include "agent/losses.hpp"
-#include "agent/service_loop.hpp"
 #include "api/server.hpp"
 #include "base/error.hpp"
+#include "capture/client_mask.hpp"
 #include "config/config.hpp"
-#include "features/feature_state.hpp"
+#include "loop/loop.hpp"
 #include "maps/data_path.hpp"
 #include "maps/layout.hpp"
 #include "maps/next_hops.hpp"
@@ -34,8 +34,6 @@
 #include "maps/route_cache.hpp"
 #include "maps/tables.hpp"
 #include "maps/waiting_audit.hpp"
-#include "score/model.hpp"
-#include "telemetry/labeller.hpp"
 
 namespace petrel {
 
@@ -73,6 +71,11 @@ struct LoopFacts {
   std::uint64_t waits_leaked = 0;        // ever found, and given back
 };
 
+class MoveHash;
+
+// Of a configuration or a request; reads the key where one is needed.
+Result<ClientMask> make_mask(ClientPrivacy privacy, const std::string& key_file);
+
 class Agent {
  public:
   // Loads the model and the programs, writes the tables, attaches. On an error nothing is left
@@ -102,7 +105,7 @@ class Agent {
   bool tapping() const { return tap_ != nullptr; }
 
  private:
-  struct Capture;
+  class Capture;
 
   Agent(boost::asio::io_context& context, Config config, AgentOptions options, Model model,
         DataPath path);
@@ -135,7 +138,16 @@ class Agent {
   ApiReply explain(const ApiRequest& request) const;
   ApiReply answer_drain(const ApiRequest& request);
   ApiReply answer_budget(const ApiRequest& request);
+
+  // captures.cpp
   ApiReply open_capture(const ApiRequest& request);
+  ApiReply answer_checkpoint();
+  void ask_checkpoints();  // the loop has changed by other means than a tick
+  void end_loose_readers();  // that see more of clients than is now configured
+  void begin_captures();
+  void on_record(const bpf::record& record);
+  void end_captures(std::uint64_t now_ns, std::chrono::nanoseconds elapsed, const MoveHash& moves);
+  void follow_recording();  // records are sent while somebody wants them
 
   // tap_stream.cpp
   boost::asio::awaitable<ApiReply> open_tap(ApiRequest request);
@@ -157,12 +169,10 @@ class Agent {
 
   Result<void> tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed);
   void on_event(const bpf::event& event);
-  void score_waiting(ServiceLoop& service, BackendLoop& backend, Point point,
-                     const WaitingLedger& ledger);
+  Result<void> read_counts(std::uint64_t now_ns);
   void write_decisions(ServiceLoop& service, std::span<const RingChange> changes);
   void write_backend(const ServiceLoop& service, const BackendLoop& backend);
-  void advance_features(std::uint64_t now_ns);
-  ServiceLoop* find_service(std::uint32_t service_id);
+  ServiceLoop* find_service(std::uint32_t service_id) { return loop_.find_service(service_id); }
   void expire(const bpf::half_open& flow);
   void count_losses();
   void count_first_attempts(const ServiceLoop& service, std::chrono::nanoseconds elapsed);
@@ -172,13 +182,14 @@ class Agent {
   boost::asio::io_context& context_;
   Config config_;
   AgentOptions options_;
-  Model model_;
+  Loop loop_;
+  Model& model_ = loop_.model();                            // the loop's parts
+  std::vector<ServiceLoop>& services_ = loop_.services();
+  FeatureState& features_ = loop_.features();
   DataPath path_;
   std::optional<Tables> tables_;
   std::optional<NextHops> hops_;
   std::optional<RouteCache> routes_;
-  std::vector<ServiceLoop> services_;
-  FeatureState features_;
   std::optional<EventReader> events_;
   std::optional<PerCpuReader<bpf::backend_stats>> backend_reader_;
   std::optional<PerCpuReader<bpf::service_stats>> service_reader_;
@@ -186,6 +197,7 @@ class Agent {
   std::vector<bpf::service_stats> service_stats_;
   std::vector<std::uint64_t> verdicts_;  // by service id * VERDICTS + verdict
   std::vector<std::unique_ptr<Capture>> captures_;
+  std::uint64_t events_in_tick_ = 0;
   LoopFacts facts_;
   Losses losses_;
   // A service's first attempts a second, smoothed: what its retry budget is a part of.

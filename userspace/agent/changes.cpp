@@ -126,6 +126,7 @@ std::vector<std::string> describe_changes(const Config& before, const Config& af
   lines.compare("agent.socket_sensor", was.socket_sensor, is.socket_sensor);
   lines.compare("agent.cgroup", was.cgroup, is.cgroup);
   lines.compare("agent.log_level", was.log_level, is.log_level);
+  lines.compare("agent.client_privacy", was.client_privacy, is.client_privacy);
   lines.compare("control.gain", before.control.gain, after.control.gain);
   lines.compare("control.floor", before.control.floor, after.control.floor);
   lines.compare("control.panic_share", before.control.panic_share, after.control.panic_share);

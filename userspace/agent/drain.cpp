@@ -21,6 +21,7 @@ constexpr std::uint64_t kCountingShare = 10;
 Result<void> Agent::drain(ServiceLoop& service, BackendLoop& backend, std::uint64_t drained_ns) {
   service.set_drain(backend, drained_ns);
   service.settle();
+  ask_checkpoints();
   write_decisions(service, {});
   tables_->write_rings(service.config().id, service.neutral(), service.in_force());
   next_count_ns_ = 0;
@@ -103,6 +104,7 @@ void Agent::forget_gone(const std::map<std::uint32_t, std::uint64_t>& entries,
     return service.is_leaving() && service.backends().empty();
   });
   if (!forgotten) return;
+  ask_checkpoints();
   if (auto pruned = tables_->forget_others(services_in_use()); !pruned) failure_ = pruned.error();
 }
 

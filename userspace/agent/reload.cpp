@@ -116,6 +116,10 @@ asio::awaitable<Result<ReloadReport>> Agent::reload_once() {
   if (!config) co_return config.error();
   auto model = model_for(*config, options_);
   if (!model) co_return model.error();
+  if (auto mask = make_mask(config->agent.client_privacy, config->agent.client_privacy_key_file);
+      !mask) {
+    co_return mask.error();
+  }
 
   auto pinned = read_pinned_state(config_.agent.pin_path);
   if (!pinned) co_return pinned.error();
@@ -158,6 +162,8 @@ asio::awaitable<Result<ReloadReport>> Agent::reload_once() {
   spdlog::set_level(spdlog::level::from_str(config_.agent.log_level));
   if (auto opened = open_maps(layout->sizes); !opened) co_return opened.error();
   build_services(*layout, *pinned);
+  ask_checkpoints();
+  end_loose_readers();
   if (auto written = write_tables(); !written) co_return written.error();
   if (other_sensor) {
     path_.detach_sensor();
@@ -173,11 +179,13 @@ Result<void> Agent::open_maps(const MapSizes& sizes) {
   if (!tables) return tables.error();
   tables_.emplace(std::move(*tables));
   tables_->set_heartbeat_limit(config_.agent.heartbeat_limit);
+  follow_recording();
   auto routes = RouteCache::open(path_.map_fd("routes"));
   if (!routes) return routes.error();
   routes_.emplace(std::move(*routes));
   auto events = EventReader::open(path_.map_fd("events"),
-                                  [this](const bpf::event& event) { on_event(event); });
+                                  [this](const bpf::event& event) { on_event(event); },
+                                  [this](const bpf::record& record) { on_record(record); });
   if (!events) return events.error();
   events_.emplace(std::move(*events));
 

@@ -70,6 +70,7 @@ asio::awaitable<ApiReply> Agent::answer(ApiRequest request) {
     if (request.path == "/v1/reload") co_return co_await answer_reload();
     if (request.path == "/v1/drain") co_return answer_drain(request);
     if (request.path == "/v1/budget") co_return answer_budget(request);
+    if (request.path == "/v1/checkpoint") co_return answer_checkpoint();
   } else {
     if (request.path == "/v1/status") co_return replied(status_json(*this));
     if (request.path == "/v1/explain") co_return explain(request);

@@ -58,6 +58,13 @@ std::string first_line(const Agent& agent) {
 }  // namespace
 
 asio::awaitable<ApiReply> Agent::open_tap(ApiRequest request) {
+  if (config_.agent.client_privacy != ClientPrivacy::kNone) {
+    const std::string privacy(to_string(config_.agent.client_privacy));
+    co_return refused(403, Error(ExitCode::kConflict,
+                                 "a tap copies raw packets, addresses and payload, and "
+                                 "agent.client_privacy is " + privacy +
+                                     ": set it to none and reload, or use `petrel capture`"));
+  }
   auto wish = wish_of(request);
   if (!wish) co_return refused(400, wish.error());
   if (tap_) {

@@ -13,7 +13,6 @@ namespace petrel {
 namespace {
 
 constexpr double kBudgetSmoothingS = 2.0;
-constexpr std::uint64_t kYoungestScoredNs = 8'000'000;  // the first waiting point of training
 
 bpf::backend_state state_of(const ServiceLoop& service, const BackendLoop& backend,
                             std::uint64_t now_ns) {
@@ -27,8 +26,31 @@ bpf::backend_state state_of(const ServiceLoop& service, const BackendLoop& backe
 
 Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed) {
   tables_->beat(now_ns);
+  begin_captures();
   if (auto drained = events_->drain(); !drained) return drained.error();
+  if (auto read = read_counts(now_ns); !read) return read;
 
+  Result<void> done;
+  MoveHash moves;
+  loop_.tick(
+      now_ns, elapsed,
+      [](const ServiceLoop&, const BackendLoop& backend) {
+        return BackendTick{backend.probe, backend.waiting_syn.groups(), backend.waiting.groups()};
+      },
+      [&](ServiceLoop& service, std::span<const RingChange> changes) {
+        moves.add(service.config().id, changes);
+        write_decisions(service, changes);
+        if (service.is_leaving()) return;
+        count_first_attempts(service, elapsed);
+        if (auto written = write_budget(service); !written) done = written;
+      });
+  if (!done) return done;
+  end_captures(now_ns, elapsed, moves);
+  check_tap();
+  return {};
+}
+
+Result<void> Agent::read_counts(std::uint64_t now_ns) {
   auto backend_sums = backend_reader_->read();
   if (!backend_sums) return backend_sums.error().within("backend_stats");
   auto service_sums = service_reader_->read();
@@ -38,60 +60,27 @@ Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed)
   service_stats_ = **service_sums;
   verdicts_ = **verdict_sums;
   count_losses();
-
   for (ServiceLoop& service : services_) {
     for (BackendLoop& backend : service.backends()) {
       backend.stats = (**backend_sums)[backend.config.id];
       backend.waiting_syn.update(now_ns, backend.stats.waiting_syn);
       backend.waiting.update(now_ns, backend.stats.waiting);
-      score_waiting(service, backend, Point::kWaitingSyn, backend.waiting_syn);
-      score_waiting(service, backend, Point::kWaitingResponse, backend.waiting);
     }
-    const std::vector<RingChange> changes = service.end_tick(now_ns, elapsed);
-    write_decisions(service, changes);
-    if (service.is_leaving()) continue;
-    count_first_attempts(service, elapsed);
-    if (auto written = write_budget(service); !written) return written.error();
   }
-  advance_features(now_ns);
-  check_tap();
   return {};
 }
 
 void Agent::on_event(const bpf::event& event) {
   ++facts_.events;
   losses_.on_event(event.time_ns);
-  if (event.type == bpf::EVENT_RETRY) {
-    ++facts_.retries_seen;
-  } else if (is_outcome(event)) {
-    const Observation observation = observe(event);
-    const FeatureVector features = features_.compute(observation);
-    const std::uint32_t probability = probability_q16(model_, features);
-    if (ServiceLoop* service = find_service(event.key.service_id)) {
-      if (BackendLoop* backend = service->find(event.backend_id)) {
-        service->score(*backend, model_, {&features, probability, 1, false});
-      }
-    }
-    // A SYN that was moved on fails nobody: no retry is to come.
-    if (event.type != bpf::EVENT_MOVED) facts_.retries_predicted += probability / 65536.0;
+  ++events_in_tick_;
+  if (event.type == bpf::EVENT_RETRY) ++facts_.retries_seen;
+  const auto probability_q16 = loop_.on_event(event);
+  // A SYN that was moved on fails nobody: no retry is to come.
+  if (probability_q16 && event.type != bpf::EVENT_MOVED) {
+    facts_.retries_predicted += *probability_q16 / 65536.0;
   }
-  features_.on_event(event);
-  for (const auto& capture : captures_) capture->labeller.on_event(event);
-}
-
-void Agent::score_waiting(ServiceLoop& service, BackendLoop& backend, Point point,
-                          const WaitingLedger& ledger) {
-  for (const WaitingGroup& group : ledger.groups()) {
-    if (group.age_ns < kYoungestScoredNs) continue;
-    Observation observation;
-    observation.point = point;
-    observation.backend_id = backend.config.id;
-    observation.service_id = service.config().id;
-    observation.elapsed_ns = group.age_ns;
-    const FeatureVector features = features_.compute(observation);
-    service.score(backend, model_,
-                  {&features, probability_q16(model_, features), group.count, true});
-  }
+  for (const auto& capture : captures_) capture->on_event(facts_.ticks, event);
 }
 
 void Agent::write_decisions(ServiceLoop& service, std::span<const RingChange> changes) {
@@ -151,20 +140,6 @@ Result<void> Agent::write_budget(const ServiceLoop& service) {
 double Agent::first_attempts_per_s(std::uint32_t service_id) const {
   const auto found = first_attempts_.find(service_id);
   return found == first_attempts_.end() ? 0 : found->second.per_s;
-}
-
-void Agent::advance_features(std::uint64_t now_ns) {
-  std::vector<BackendWaiting> waiting;
-  for (const ServiceLoop& service : services_) {
-    for (const BackendLoop& backend : service.backends()) {
-      waiting.push_back({backend.config.id, service.config().id,
-                         static_cast<std::uint32_t>(backend.waiting_syn.total() +
-                                                    backend.waiting.total())});
-    }
-  }
-  features_.on_tick(now_ns, waiting);
-  std::erase_if(captures_, [](const auto& capture) { return capture->abandoned(); });
-  for (const auto& capture : captures_) capture->labeller.on_tick(features_.snapshot(), now_ns);
 }
 
 }  // namespace petrel

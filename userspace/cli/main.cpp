@@ -42,6 +42,8 @@ int main(int argc, char** argv) {
   cli::add_status(app, action);
   cli::add_explain(app, action);
   cli::add_capture(app, action);
+  cli::add_export(app, action);
+  cli::add_replay(app, action);
   cli::add_train(app, action);
   cli::add_tap(app, action);
   cli::add_reload(app, action);

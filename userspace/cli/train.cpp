@@ -7,7 +7,10 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <sstream>
 
+#include "capture/csv_text.hpp"
+#include "capture/store.hpp"
 #include "cli/verbs.hpp"
 #include "telemetry/csv.hpp"
 #include "trainer/trainer.hpp"
@@ -95,10 +98,32 @@ void print_report(const TrainingReport& report) {
   }
 }
 
+// A CSV of rows, or a capture that has them among its tables.
+Result<void> read_rows(const std::string& input, std::vector<Run>& runs) {
+  if (!is_capture_store(input)) return read_csv(input, runs);
+  auto source = open_capture(input);
+  if (!source) return source.error();
+  const CaptureTable& table = *find_capture_table("rows");
+  if (!(*source)->has(table)) return Error(ExitCode::kInput, input + ": has no table rows");
+  auto rows = (*source)->rows(table);
+  if (!rows) return rows.error();
+  std::stringstream text;
+  text << csv_header_of(table) << '\n';
+  for (;;) {
+    auto more = (*rows)->next();
+    if (!more) return more.error();
+    if (!*more) break;
+    CsvLine line;
+    for (const std::string& field : (*rows)->fields()) line.text(field);
+    text << line.str() << '\n';
+  }
+  return read_csv(text, input + ": table rows", runs);
+}
+
 int run_train(TrainArguments& arguments) {
   std::vector<Run> runs;
   for (const std::string& input : arguments.inputs) {
-    if (auto read = read_csv(input, runs); !read) return fail(read.error());
+    if (auto read = read_rows(input, runs); !read) return fail(read.error());
     std::cerr << "read " << input << ": " << runs.size() << " runs so far\n";
   }
   if (arguments.options.date.empty()) arguments.options.date = today_utc();
@@ -123,9 +148,9 @@ void add_train(CLI::App& app, Action& action) {
   arguments->options.name = "retry";
   CLI::App* command = app.add_subcommand(
       "train", "Train a model on captured rows; runs are held out whole, never rows");
-  command->add_option("captures", arguments->inputs, "CSV files of `petrel capture`")
+  command->add_option("captures", arguments->inputs, "Captures: SQLite, directories of CSV, or CSV of rows")
       ->required()
-      ->check(CLI::ExistingFile);
+      ->check(CLI::ExistingPath);
   command->add_option("-o,--output", arguments->output, "Model file to write");
   command->add_option("--name", arguments->options.name, "Model's name")->capture_default_str();
   command->add_option("--model-version", arguments->options.version, "Model's version")

@@ -19,6 +19,8 @@ void add_check(CLI::App& app, Action& action);
 void add_status(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
 void add_capture(CLI::App& app, Action& action);
+void add_export(CLI::App& app, Action& action);
+void add_replay(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_tap(CLI::App& app, Action& action);
 void add_reload(CLI::App& app, Action& action);

@@ -60,6 +60,18 @@ std::string_view to_string(XdpMode mode) {
   return "unknown";
 }
 
+std::string_view to_string(ClientPrivacy privacy) {
+  switch (privacy) {
+    case ClientPrivacy::kNone:
+      return "none";
+    case ClientPrivacy::kTruncate:
+      return "truncate";
+    case ClientPrivacy::kHash:
+      return "hash";
+  }
+  return "unknown";
+}
+
 std::string_view to_string(ServiceMode mode) {
   switch (mode) {
     case ServiceMode::kShadow:

@@ -54,7 +54,15 @@ enum class RemovalPolicy : std::uint8_t {
   kMove,   // the ring names another backend
 };
 
+// What of a client's address may be written to disk; each more than the one before.
+enum class ClientPrivacy : std::uint8_t {
+  kNone,      // all of it
+  kTruncate,  // its network: /24 of IPv4, /48 of IPv6
+  kHash,      // a keyed hash
+};
+
 std::string_view to_string(XdpMode mode);
+std::string_view to_string(ClientPrivacy privacy);
 std::string_view to_string(ServiceMode mode);
 std::string_view to_string(Forward forward);
 std::string_view to_string(Placement placement);
@@ -87,6 +95,8 @@ struct AgentConfig {
   bool socket_sensor = true;
   std::string cgroup;  // cgroup v2 for sockops; "": the agent finds it
   std::string log_level = "info";
+  ClientPrivacy client_privacy = ClientPrivacy::kNone;
+  std::string client_privacy_key_file;  // 16 bytes; kHash needs one
 };
 
 struct BackendConfig {

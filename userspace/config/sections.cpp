@@ -121,6 +121,19 @@ void read_log_level(TableReader& reader, std::string& level) {
                              level);
 }
 
+void read_privacy(TableReader& reader, AgentConfig& agent) {
+  reader.choice<ClientPrivacy>("client_privacy",
+                               {{"none", ClientPrivacy::kNone},
+                                {"truncate", ClientPrivacy::kTruncate},
+                                {"hash", ClientPrivacy::kHash}},
+                               agent.client_privacy);
+  reader.text("client_privacy_key_file", agent.client_privacy_key_file, kAbsolutePath);
+  if (agent.client_privacy != ClientPrivacy::kHash || !agent.client_privacy_key_file.empty()) return;
+  if (reader.has("client_privacy_key_file")) return;  // it is wrong: said already
+  reader.problems().add_node(*reader.source().get("client_privacy"), reader.field("client_privacy"),
+                             "client_privacy_key_file beside it: the hash needs a key");
+}
+
 void check_heartbeat(const TableReader& reader, const AgentConfig& agent) {
   if (agent.heartbeat_limit >= agent.tick * kLeastTicksOfHeartbeat) return;
   const toml::node* limit = reader.source().get("heartbeat_limit_ms");
@@ -162,6 +175,7 @@ AgentConfig read_agent(TableReader reader, bool balances) {
   reader.boolean("socket_sensor", agent.socket_sensor);
   reader.text("cgroup", agent.cgroup, kCgroupPath);
   read_log_level(reader, agent.log_level);
+  read_privacy(reader, agent);
   reader.report_unknown();
   check_heartbeat(reader, agent);
   return agent;

@@ -63,6 +63,19 @@ class BackendRisk {
   RiskSum sum() const;
   RiskReading reading(double service_mean) const;
 
+  // What outlasts a tick, for base/state.hpp; between two ticks.
+  template <class Fields>
+  void archive(Fields& fields) {
+    fields("risk_fast", fast_.risk);
+    fields("risk_fast_samples", fast_.samples);
+    fields("risk_slow", slow_);
+    fields("risk_slow_samples", slow_samples_);
+    fields("risk_tick", tick_.risk);
+    fields("risk_tick_samples", tick_.samples);
+    fields("risk_waiting", waiting_.risk);
+    fields("risk_waiting_samples", waiting_.samples);
+  }
+
  private:
   // How much of the history fills the window up.
   double history_weight() const;

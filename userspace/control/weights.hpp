@@ -87,6 +87,25 @@ class WeightController {
 
   bool in_panic() const { return panic_; }
 
+  // What outlasts a tick, for base/state.hpp: of the whole, and of each backend.
+  template <class Fields>
+  void archive(Fields& fields) {
+    fields("control_last_ns", last_ns_);
+    fields("control_panic", panic_);
+  }
+  template <class Fields>
+  void archive_backend(Fields& fields, std::uint32_t backend_id) {
+    bool known = states_.contains(backend_id);
+    fields("control_known", known);
+    State none;
+    State& state = known ? states_[backend_id] : none;
+    fields("control_wanted", state.wanted);
+    fields("control_held", state.held);
+    fields("control_published", state.published);
+    fields("control_ceiling", state.ceiling);
+    fields("control_good_answers", state.good_answers);
+  }
+
  private:
   struct State {
     double wanted = 1;        // the law's factor, which goes on under a rail

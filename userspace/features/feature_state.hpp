@@ -46,6 +46,10 @@ class FeatureState {
   // When a backend id is given to another backend.
   void forget_backend(uint32_t backend_id);
 
+  // All of it, the last tick's views included: StateOut or StateIn of base/state.hpp.
+  template <class State>
+  void archive(State& state);
+
  private:
   struct Backend {
     uint32_t service_id = 0;

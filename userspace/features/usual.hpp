@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace petrel {
 
@@ -20,6 +21,15 @@ class Usual {
   void tick(uint64_t elapsed_ns);
 
   int32_t value_q16() const { return value_q16_; }
+
+  // All of it, for base/state.hpp; `name` tells several of one owner apart.
+  template <class Fields>
+  void archive(Fields& fields, const std::string& name) {
+    fields(name + "_value_q16", value_q16_);
+    fields(name + "_learned", learned_);
+    fields(name + "_pull_q16", pull_q16_);
+    fields(name + "_pulls", pulls_);
+  }
 
  private:
   int32_t value_q16_;

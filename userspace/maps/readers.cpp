@@ -138,16 +138,23 @@ PerCpuReader<std::uint64_t> verdict_reader(int map_fd, std::uint32_t services) {
   return {map_fd, services * bpf::VERDICTS, add_count};
 }
 
-Result<EventReader> EventReader::open(int map_fd, Handler handler) {
+static_assert(sizeof(bpf::event) != sizeof(bpf::record), "they are told apart by their size");
+
+// The ring buffer rounds no size up: what was reserved is what is read.
+void EventReader::Handlers::take(const void* sample, std::size_t bytes) const {
+  if (bytes == sizeof(bpf::event)) on_event(*static_cast<const bpf::event*>(sample));
+  if (bytes == sizeof(bpf::record)) on_record(*static_cast<const bpf::record*>(sample));
+}
+
+Result<EventReader> EventReader::open(int map_fd, Handler handler, RecordHandler record_handler) {
   EventReader reader;
-  reader.handler_ = std::make_unique<Handler>(std::move(handler));
+  reader.handlers_ =
+      std::make_unique<Handlers>(Handlers{std::move(handler), std::move(record_handler)});
   const auto on_sample = [](void* context, void* data, std::size_t bytes) {
-    if (bytes >= sizeof(bpf::event)) {
-      (*static_cast<Handler*>(context))(*static_cast<const bpf::event*>(data));
-    }
+    static_cast<const Handlers*>(context)->take(data, bytes);
     return 0;
   };
-  reader.buffer_.reset(ring_buffer__new(map_fd, on_sample, reader.handler_.get(), nullptr));
+  reader.buffer_.reset(ring_buffer__new(map_fd, on_sample, reader.handlers_.get(), nullptr));
   if (!reader.buffer_) return bpf_error(-errno, "open events ring buffer");
   return reader;
 }

@@ -59,12 +59,22 @@ PerCpuReader<bpf::service_stats> service_stats_reader(int map_fd, std::uint32_t 
 // By service id * VERDICTS + verdict.
 PerCpuReader<std::uint64_t> verdict_reader(int map_fd, std::uint32_t services);
 
-// The events ring buffer. There is one consumer for each pinned map: the agent.
+// The events ring buffer: events, and records while control.recording. There is one consumer for each
+// pinned map: the agent.
 class EventReader {
  public:
   using Handler = std::function<void(const bpf::event&)>;
+  using RecordHandler = std::function<void(const bpf::record&)>;
 
-  static Result<EventReader> open(int map_fd, Handler handler);
+  static Result<EventReader> open(int map_fd, Handler handler, RecordHandler record_handler);
+
+  // Hands one sample over by its size; one of another size is of a later version, and left out.
+  struct Handlers {
+    Handler on_event;
+    RecordHandler on_record;
+
+    void take(const void* sample, std::size_t bytes) const;
+  };
 
   // Hands over what has arrived; at most about what the buffer holds. Returns how many.
   Result<std::size_t> drain();
@@ -73,7 +83,7 @@ class EventReader {
   struct Free {
     void operator()(ring_buffer* buffer) const { ring_buffer__free(buffer); }
   };
-  std::unique_ptr<Handler> handler_;  // libbpf keeps its address
+  std::unique_ptr<Handlers> handlers_;  // libbpf keeps its address
   std::unique_ptr<ring_buffer, Free> buffer_;
 };
 

@@ -382,6 +382,10 @@ void Tables::bump_route_generation() {
   std::atomic_ref(control_[0].route_generation).fetch_add(1, std::memory_order_release);
 }
 
+void Tables::set_recording(bool recording) {
+  std::atomic_ref(control_[0].recording).store(recording ? 1 : 0, std::memory_order_release);
+}
+
 void Tables::give_back_inflight(std::uint32_t backend_id, std::uint32_t service_id,
                                 std::uint64_t count) {
   const auto given = static_cast<std::int64_t>(count);

@@ -31,6 +31,7 @@ class Tables {
   void set_heartbeat_limit(std::chrono::nanoseconds limit);
   void beat(std::uint64_t now_ns);   // the heartbeat
   void bump_route_generation();      // cached ways back to clients are old
+  void set_recording(bool recording);  // whether records are sent, for a capture
 
   // Where the service's rings lie from now on; before they are written.
   void place(std::uint32_t service_id, const RingPlace& place);

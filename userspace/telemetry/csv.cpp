@@ -11,12 +11,8 @@
 #include <unordered_map>
 
 namespace petrel {
-namespace {
 
-constexpr size_t kLongestRunName = 120;
-constexpr size_t kLongestQuote = 40;
-
-const std::vector<std::string>& column_names() {
+const std::vector<std::string>& csv_columns() {
   static const std::vector<std::string> kNames = [] {
     std::vector<std::string> names = {"run",        "time_ns",    "service", "backend",
                                       "client",     "connection", "request", "point",
@@ -27,6 +23,11 @@ const std::vector<std::string>& column_names() {
   }();
   return kNames;
 }
+
+namespace {
+
+constexpr size_t kLongestRunName = 120;
+constexpr size_t kLongestQuote = 40;
 
 // The fields of one line, taken from left to right; keeps the first thing that was wrong.
 class LineReader {
@@ -87,7 +88,7 @@ class LineReader {
   }
 
   std::string here() const {
-    return "column " + std::to_string(column_ + 1) + " (" + column_names()[column_] + "): ";
+    return "column " + std::to_string(column_ + 1) + " (" + csv_columns()[column_] + "): ";
   }
 
   std::string_view rest_;
@@ -132,7 +133,7 @@ Error line_error(const std::string& source_name, size_t line, const std::string&
 // The header must be ours, column for column; says which one is not.
 std::optional<std::string> header_error(std::string_view header) {
   LineReader line(header);
-  for (const std::string& name : column_names()) {
+  for (const std::string& name : csv_columns()) {
     const std::string_view found = line.field(name.c_str());
     if (!line.error() && found != name) line.refuse("this name", found);
   }
@@ -153,7 +154,7 @@ bool is_run_name(std::string_view name) {
 
 std::string csv_header() {
   std::string line;
-  for (const std::string& name : column_names()) {
+  for (const std::string& name : csv_columns()) {
     if (!line.empty()) line += ',';
     line += name;
   }

@@ -19,6 +19,7 @@ namespace petrel {
 // Letters, digits, '.', '_' and '-': nothing that CSV would have to quote.
 bool is_run_name(std::string_view name);
 
+const std::vector<std::string>& csv_columns();
 std::string csv_header();                                            // without newline
 std::string csv_line(std::string_view run, const LabelledRow& row);  // without newline
 

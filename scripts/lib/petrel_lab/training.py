@@ -68,15 +68,16 @@ def play_faults(lab, weather, begun):
 
 
 def capture_run(weather, bin_dir, directory):
-    """One run; returns its CSV's path."""
-    output = directory / f"{weather['run']}.csv"
+    """One run; returns its capture's path."""
+    output = directory / f"{weather['run']}.db"
     partial = output.with_suffix(".part")
+    partial.unlink(missing_ok=True)
     with Lab(weather["backends"], bin_dir, service_time_ms=weather["service_time_ms"],
              distribution=weather["distribution"], seed=weather["seed"],
              family=weather["family"]) as lab:
         lab.start_agent("neutral")
         capture = lab.spawn("lb", lab.bin / "petrel", "capture", "-s", lab.socket, "-o", partial,
-                            "--run", weather["run"], log="capture.log")
+                            "--what", "rows", "--run", weather["run"], log="capture.log")
         options = ["--rate", weather["rate"], "--duration", weather["seconds"], "--clients",
                    weather["clients"], "--timeout-ms", weather["timeout_ms"], "--retry",
                    weather["retry"], "--retry-delay-ms", weather["retry_delay_ms"],
@@ -98,7 +99,7 @@ def capture_all(arguments):
     directory = arguments.captures
     directory.mkdir(parents=True, exist_ok=True)
     weathers = [draw(arguments.seed, n) for n in range(arguments.runs)]
-    missing = [w for w in weathers if not (directory / f"{w['run']}.csv").exists()]
+    missing = [w for w in weathers if not (directory / f"{w['run']}.db").exists()]
     begun, done = time.monotonic(), 0
     progress(f"capturing {len(missing)} of {len(weathers)} runs into {directory}, "
              f"{arguments.jobs} at a time")
@@ -112,7 +113,7 @@ def capture_all(arguments):
             kinds = "+".join(e["kind"] for e in weather["episodes"])
             progress(f"  {weather['run']} ({kinds}) done, {done}/{len(missing)}, "
                      f"about {left_s:.0f} s left")
-    return [directory / f"{w['run']}.csv" for w in weathers]
+    return [directory / f"{w['run']}.db" for w in weathers]
 
 
 def parse(argv):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "agent/explanation.hpp"
+#include "loop/explanation.hpp"
 
 #include <cmath>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "agent/service_loop.hpp"
+#include "loop/service_loop.hpp"
 
 #include <algorithm>
 #include <unordered_map>

@@ -11,11 +11,12 @@
 #include <span>
 #include <vector>
 
-#include "agent/explanation.hpp"
+#include "base/state.hpp"
 #include "config/config.hpp"
 #include "control/risk.hpp"
 #include "control/weights.hpp"
 #include "features/features.hpp"
+#include "loop/explanation.hpp"
 #include "maps/waiting_audit.hpp"
 #include "maps/waiting_ledger.hpp"
 #include "ring/ring.hpp"
@@ -95,7 +96,15 @@ class ServiceLoop {
   const std::vector<std::uint32_t>& in_force() const { return in_force_; }
   std::uint64_t moved_slots() const { return moved_slots_; }  // ever
 
+  // All that decides; loop_state.cpp.
+  void save(StateOut& out, const std::string& name);
+  static ServiceLoop load(StateIn& in, const std::string& name);
+
  private:
+  template <class State>
+  void archive(State& state, const std::string& name);  // of what is there already
+  void save_ring(StateOut& out, const std::string& name) const;
+  void load_ring(StateIn& in, const std::string& name);
   std::vector<RingMember> members(bool with_factors) const;
   std::vector<RingChange> move_ring();
   void count_slots();

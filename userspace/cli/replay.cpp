@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+// petrel replay: a capture through features, score and control once more.
+#include <fmt/format.h>
+
+#include <boost/json.hpp>
+#include <iostream>
+#include <map>
+#include <memory>
+
+#include "agent/report.hpp"
+#include "cli/verbs.hpp"
+#include "replay/replay.hpp"
+
+namespace petrel::cli {
+namespace {
+
+namespace json = boost::json;
+
+struct ReplayArguments {
+  std::string capture;
+  std::string model;
+  std::string config;
+  bool compare = false;
+  bool as_json = false;
+};
+
+// What became of one backend over a replay.
+struct Course {
+  std::string service;
+  std::string backend;
+  std::uint32_t worst_risk_q16 = 0;
+  std::uint32_t least_factor_q16 = 65536;
+  std::uint64_t least_tick = 0;
+  Decided last;
+};
+
+using Courses = std::map<std::pair<std::uint32_t, std::uint32_t>, Course>;
+
+std::string_view reason_of(const Decided& decided) {
+  return reason_name(static_cast<bpf::weight_reason>(decided.reason));
+}
+
+void follow(const Replay& replay, Courses& courses) {
+  for (const ServiceLoop& service : replay.loop().services()) {
+    for (const BackendLoop& backend : service.backends()) {
+      Course& course = courses[{service.config().id, backend.config.id}];
+      course.service = service.config().name;
+      course.backend = backend.config.name;
+      course.last = Decided::of(backend);
+      course.worst_risk_q16 = std::max(course.worst_risk_q16, course.last.risk_q16);
+      if (course.last.factor_q16 >= course.least_factor_q16) continue;
+      course.least_factor_q16 = course.last.factor_q16;
+      course.least_tick = replay.tick().tick;
+    }
+  }
+}
+
+void print_tick(const Replay& replay, const Courses& courses) {
+  if (replay.changes().empty() && replay.tick().moved_slots == 0) return;
+  json::array backends;
+  for (const BackendChange& change : replay.changes()) {
+    const Course& course = courses.at({change.service_id, change.backend_id});
+    backends.push_back({{"service", course.service},
+                        {"backend", course.backend},
+                        {"risk_q16", change.decided.risk_q16},
+                        {"factor_q16", change.decided.factor_q16},
+                        {"reason", reason_of(change.decided)},
+                        {"slots", change.decided.slots}});
+  }
+  std::cout << json::serialize(json::object{{"tick", replay.tick().tick},
+                                            {"time_ns", replay.tick().time_ns},
+                                            {"events", replay.tick().events},
+                                            {"moved_slots", replay.tick().moved_slots},
+                                            {"backends", std::move(backends)}})
+            << '\n';
+}
+
+json::object summary_json(const Replay& replay, std::uint64_t moved_slots) {
+  json::object out = {{"schema", "petrel/replay/v1"},
+                      {"ticks", replay.ticks()},
+                      {"events", replay.events()},
+                      {"checkpoints", replay.checkpoints()},
+                      {"moved_slots", moved_slots},
+                      {"gaps", replay.gaps()}};
+  return out;
+}
+
+json::object comparison_json(const Replay& replay) {
+  json::object out = {{"ticks", replay.compared()},
+                      {"different", replay.different()},
+                      {"equal", replay.different() == 0}};
+  if (const auto& first = replay.first_difference()) {
+    out["first"] = {{"tick", first->tick}, {"what", first->what}};
+  }
+  return out;
+}
+
+void print_summary(const Replay& replay, const Courses& courses, std::uint64_t moved_slots) {
+  fmt::print("{} ticks, {} events, {} checkpoints, {} gaps; {} slots moved\n", replay.ticks(),
+             replay.events(), replay.checkpoints(), replay.gaps(), moved_slots);
+  fmt::print("{:<16} {:<16} {:>10} {:>12} {:>9} {:>9} {:>7}  {}\n", "service", "backend",
+             "worst risk", "least factor", "at tick", "factor", "slots", "reason");
+  for (const auto& [ids, course] : courses) {
+    fmt::print("{:<16} {:<16} {:>10.4f} {:>12.4f} {:>9} {:>9.4f} {:>7}  {}\n", course.service,
+               course.backend, course.worst_risk_q16 / 65536.0, course.least_factor_q16 / 65536.0,
+               course.least_tick, course.last.factor_q16 / 65536.0, course.last.slots,
+               reason_of(course.last));
+  }
+}
+
+void print_comparison(const Replay& replay) {
+  if (replay.different() == 0) {
+    fmt::print("as decided live in each of {} ticks\n", replay.compared());
+  } else {
+    fmt::print("otherwise than decided live in {} of {} ticks, first in tick {}: {}\n",
+               replay.different(), replay.compared(), replay.first_difference()->tick,
+               replay.first_difference()->what);
+  }
+}
+
+Result<WhatIf> what_if_of(const ReplayArguments& arguments) {
+  WhatIf what_if;
+  if (!arguments.model.empty()) {
+    auto model = load_model(arguments.model);
+    if (!model) return model.error();
+    what_if.model = std::move(*model);
+  }
+  if (!arguments.config.empty()) {
+    auto config = load_config(arguments.config);
+    if (!config) return config.error().error();
+    what_if.config = std::move(*config);
+  }
+  return what_if;
+}
+
+int run_replay(const ReplayArguments& arguments) {
+  auto what_if = what_if_of(arguments);
+  if (!what_if) return fail(what_if.error());
+  auto source = open_capture(arguments.capture);
+  if (!source) return fail(source.error());
+  auto replay = Replay::open(**source, std::move(*what_if));
+  if (!replay) return fail(replay.error().within(arguments.capture));
+  Courses courses;
+  std::uint64_t moved_slots = 0;
+  for (;;) {
+    auto more = replay->step();
+    if (!more) return fail(more.error().within("replay " + arguments.capture));
+    if (!*more) break;
+    moved_slots += replay->tick().moved_slots;
+    follow(*replay, courses);
+    if (arguments.as_json) print_tick(*replay, courses);
+  }
+  if (arguments.as_json) {
+    json::object out = summary_json(*replay, moved_slots);
+    if (arguments.compare) out["comparison"] = comparison_json(*replay);
+    std::cout << json::serialize(out) << '\n';
+  } else {
+    print_summary(*replay, courses, moved_slots);
+    if (arguments.compare) print_comparison(*replay);
+  }
+  if (!arguments.compare) return 0;
+  if (replay->compared() == 0) {
+    return fail(Error(ExitCode::kInput, arguments.capture + ": holds no tick to compare with"));
+  }
+  return static_cast<int>(replay->different() == 0 ? ExitCode::kGood : ExitCode::kUnhealthy);
+}
+
+}  // namespace
+
+void add_replay(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<ReplayArguments>();
+  CLI::App* command = app.add_subcommand(
+      "replay", "Run a capture through features, score and control again: what would be decided");
+  command->add_option("capture", arguments->capture, "SQLite file, or directory of CSV files")
+      ->required();
+  command->add_option("--model", arguments->model, "Score by this model instead of the agent's");
+  command->add_option("--config", arguments->config,
+                      "Decide by this file's [control], modes and weights, found by name");
+  command->add_flag("--compare", arguments->compare,
+                    "Say whether it equals what was decided live; exit code 8 where not");
+  command->add_flag("--json", arguments->as_json,
+                    "A line for each tick that changes something, then petrel/replay/v1");
+  command->callback(
+      [arguments, &action] { action = [arguments] { return run_replay(*arguments); }; });
+}
+
+}  // namespace petrel::cli
