@@ -20,12 +20,13 @@ TRACE = """14:05:31.000000 *   Trying 10.1.100.1:80...
 
 
 class CurlTrace(unittest.TestCase):
-    """14:05:31 is any second: of the process's start, 77.994 s, 6 ms are missing to a whole one."""
+    """The process began at 77.994 s, which was 14:05:31.3 of the day, so 14:05:31 at 77.694 s."""
     START_NS = 77_994_000_000
 
-    def attempts(self, trace, nat=False):
+    def attempts(self, trace, nat=False, began_s=((14 * 60 + 5) * 60 + 31), later_s=0):
+        offset_ns = began_s * 10**9 - 77_694_000_000 - later_s * 10**9
         line = {"request": 3, "source": "10.1.128.1", "start_ns": self.START_NS,
-                "end_ns": self.START_NS + 2 * 10**9, "trace": trace}
+                "end_ns": self.START_NS + 2 * 10**9, "day_offset_ns": offset_ns, "trace": trace}
         return label_curl.attempts_of(line, nat)
 
     def test_each_trying_is_an_attempt_at_its_time(self):
@@ -36,13 +37,19 @@ class CurlTrace(unittest.TestCase):
         self.assertEqual(second.end_ns, self.START_NS + 2 * 10**9)
         self.assertEqual(first.address, "10.1.128.1")
 
+    def test_a_process_that_begins_late_is_no_whole_second_wrong(self):
+        first, _ = self.attempts(TRACE, later_s=3)
+        self.assertEqual(first.start_ns, 81_000_000_000)
+
     def test_behind_nat_its_address_is_not_what_petrel_sees(self):
         attempt, *_ = self.attempts(TRACE, nat=True)
         self.assertEqual((attempt.address, attempt.user), ("", "10.1.128.1"))
 
     def test_midnight_may_come_between(self):
         first, second = self.attempts("23:59:59.500000 *   Trying 10.1.100.1:80...\n"
-                                      "00:00:00.600000 *   Trying 10.1.100.1:80...\n")
+                                      "00:00:00.600000 *   Trying 10.1.100.1:80...\n",
+                                      began_s=86_399)
+        self.assertEqual(first.start_ns, 78_500_000_000)
         self.assertEqual(second.start_ns - first.start_ns, 1_100_000_000)
 
     def test_a_retry_on_the_connection_that_it_has_is_an_attempt_too(self):

@@ -78,7 +78,11 @@ class Join(unittest.TestCase):
         self.assertEqual(self.paired(attempts, records), [(0, 1), (1, 0)])
 
     def test_by_time_alone_what_comes_late_is_no_pair(self):
-        self.assertEqual(self.paired([attempt(0, port=0, end_ms=600)], [record(30)]), [])
+        late = attempt(0, port=0, end_ms=600, address="")
+        self.assertEqual(self.paired([late], [record(30)], nat=True), [])
+
+    def test_by_time_and_address_it_may_come_later(self):
+        self.assertEqual(self.paired([attempt(0, port=0, end_ms=600)], [record(300)]), [(0, 0)])
 
     def test_behind_nat_the_port_is_enough(self):
         attempts = [attempt(0, address=""), attempt(0, address="", port=40002)]

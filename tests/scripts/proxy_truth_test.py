@@ -114,7 +114,7 @@ class ProxyTruth(unittest.TestCase):
         self.assertEqual(tries, [("6", 1, 1, False), ("7", 1, 1, True), ("7", 2, 2, False)])
 
     def test_a_try_that_no_packet_shows_is_counted(self):
-        self.assertEqual(self.follow([user("7", 100)], {"7": 1}, [connection(1, 300, 301)], lost=1),
+        self.assertEqual(self.follow([user("7", 100)], {"7": 1}, [connection(1, 400, 401)], lost=1),
                          [])
 
 

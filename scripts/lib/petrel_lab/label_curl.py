@@ -45,8 +45,15 @@ class Running:
     def line(self, number):
         self.process.wait()
         return {"request": number, "source": self.source, "start_ns": self.start_ns,
-                "end_ns": time.monotonic_ns(), "exit": self.process.returncode,
-                "trace": "".join(self.text)}
+                "end_ns": time.monotonic_ns(), "day_offset_ns": day_offset_ns(),
+                "exit": self.process.returncode, "trace": "".join(self.text)}
+
+
+def day_offset_ns():
+    """Local time less CLOCK_MONOTONIC."""
+    now_ns = time.time_ns()
+    monotonic_ns = time.monotonic_ns()
+    return now_ns + time.localtime(now_ns // SECOND_NS).tm_gmtoff * SECOND_NS - monotonic_ns
 
 
 def drain(selector, timeout_s):
@@ -73,29 +80,36 @@ def main(argv):
     rng = random.Random(options.seed)
     selector = selectors.DefaultSelector()
     begun, number, due = time.monotonic(), 0, rng.expovariate(options.rate)
-    while due < options.seconds or selector.get_map():
+    while True:
         wait_s = begun + due - time.monotonic()
-        if due < options.seconds and wait_s <= 0:
+        # By the clock: on a machine that cannot start as many, some are left out.
+        over = due >= options.seconds or time.monotonic() - begun >= options.seconds
+        if over and not selector.get_map():
+            break
+        if not over and wait_s <= 0:
             number += 1
             running = Running(options, rng.choice(sources), f"/p{rng.randrange(options.paths)}")
             selector.register(running.process.stderr, selectors.EVENT_READ, (running, number))
             due += rng.expovariate(options.rate)
         else:
-            drain(selector, max(0.0, wait_s) if due < options.seconds else None)
+            drain(selector, None if over else max(0.0, wait_s))
 
 
 def attempts_of(line, behind_nat):
     """Attempts by one process's trace.
 
-    curl's stamps are CLOCK_MONOTONIC and whole seconds that make it look like the time of day: the
-    part of the second is what the records have, and the process's start tells the second.
+    curl's stamps are CLOCK_MONOTONIC plus whole seconds, found at the first one: its second is that
+    of the day, its fraction CLOCK_MONOTONIC's.
     """
     found = TRYING.findall(line["trace"])
     if not found:
         return []
     stamps = [((int(hours) * 60 + int(minutes)) * 60 + int(seconds)) * SECOND_NS
               + int(micros) * 1000 for hours, minutes, seconds, micros, _ in found]
-    first_ns = line["start_ns"] + (stamps[0] - line["start_ns"]) % SECOND_NS
+    # When that second of the day began, next to the process's start.
+    since_ns = (stamps[0] // SECOND_NS * SECOND_NS - line["day_offset_ns"] - line["start_ns"]) % DAY_NS
+    second_ns = line["start_ns"] + (since_ns if since_ns < DAY_NS // 2 else since_ns - DAY_NS)
+    first_ns = second_ns + (stamps[0] - second_ns) % SECOND_NS
     starts = [first_ns + (stamp - stamps[0]) % DAY_NS for stamp in stamps]
     ends = starts[1:] + [max(line["end_ns"], starts[-1])]
     return [Attempt(user=line["source"], request=str(line["request"]), number=number,

@@ -6,13 +6,16 @@ address where no NAT stands between. First by port; what is left (a NAT took ano
 has none) by time alone, where the nearest wins. Each record is joined to at most one attempt.
 """
 
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 
 # The clocks are one, but a log's time may be rounded to this.
 CLOCK_SLACK_NS = 1_000_000
-# By time alone, a record may begin at most so long after its attempt did.
+# By time, a record may begin at most so long after its attempt did: by time alone, and where the
+# address is known as well.
 MOST_DELAY_NS = 20_000_000
+MOST_DELAY_AT_ADDRESS_NS = 1_000_000_000
 
 
 @dataclass
@@ -50,8 +53,9 @@ def candidates_by_time(attempts, records, nat):
         while begin < len(records) and \
                 records[begin].begin_ns < attempt.start_ns - CLOCK_SLACK_NS:
             begin += 1
-        for record in records[begin:]:
-            if record.begin_ns > attempt.start_ns + MOST_DELAY_NS:
+        most_ns = MOST_DELAY_AT_ADDRESS_NS if attempt.address else MOST_DELAY_NS
+        for record in itertools.islice(records, begin, None):
+            if record.begin_ns > attempt.start_ns + most_ns:
                 break
             if may_be(attempt, record):
                 yield abs(record.begin_ns - attempt.start_ns), attempt, record

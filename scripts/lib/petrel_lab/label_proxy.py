@@ -127,9 +127,10 @@ class ProxyClient:
         config = self.lab.run_dir / f"{self.program}.conf"
         text = type(self).config(self.weather, vip, self.lab.run_dir)
         config.write_text(text, encoding="utf-8")
-        tcpdump = self.lab.spawn("client", "tcpdump", "-i", "eth0", "-U", "-s", "1024", "-w",
-                                 self.capture_file, "--time-stamp-precision=nano", "tcp", "and",
-                                 "host", self.lab.vip, log="tcpdump.log")
+        tcpdump = self.lab.spawn("client", "tcpdump", "-i", "eth0", "--immediate-mode", "-U",
+                                 "-s", "1024", "-w", self.capture_file,
+                                 "--time-stamp-precision=nano", "tcp", "and", "host", self.lab.vip,
+                                 log="tcpdump.log")
         proxy = self.lab.spawn("client", program, *self.command(config), log=self.output_name())
         self.running = [proxy, tcpdump]
         self._wait_until_up(proxy)
@@ -156,11 +157,20 @@ class ProxyClient:
                 raise LabError(f"{self.program} did not start: {text.strip()[-300:]}")
             time.sleep(0.02)
 
+    def _wait_until_written(self):
+        """tcpdump forgets what it has not read yet when it is ended."""
+        deadline, size = time.monotonic() + 10, -1
+        while size != self.capture_file.stat().st_size and time.monotonic() < deadline:
+            size = self.capture_file.stat().st_size
+            time.sleep(0.5)
+
     def finish(self):
         if self.users.wait(self.weather.seconds + 60) != 0:
             raise LabError(f"petrel-traffic client ended with {self.users.returncode}")
-        for process in self.running:
-            stop(process)
+        proxy, tcpdump = self.running
+        stop(proxy)
+        self._wait_until_written()
+        stop(tcpdump)
         users = truth.read_traffic_log(self.users_log)
         connections = packets.read_connections(self.capture_file, self.lab.vip, ID_HEADER)
         attempts, lost = proxy_truth.attempts_of(users, type(self).counts(self.log), connections,

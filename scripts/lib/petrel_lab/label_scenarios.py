@@ -86,5 +86,5 @@ def draw(scenario, client, seed, seconds):
     if client in ("nginx", "haproxy"):
         weather.rate, weather.parallel = 60, 1
     if client in ("curl", "urllib3"):
-        weather.rate, weather.parallel = 30, 1
+        weather.rate, weather.parallel = 20, 1
     return weather

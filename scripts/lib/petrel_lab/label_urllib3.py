@@ -108,9 +108,9 @@ def main(argv):
     begun, due, threads = time.monotonic(), 0.0, []
     for request in range(1, 10**9):
         due += rng.expovariate(options.rate)
-        if due >= options.seconds:
-            break
         time.sleep(max(0.0, begun + due - time.monotonic()))
+        if time.monotonic() - begun >= options.seconds:
+            break
         threads.append(threading.Thread(
             target=rng.choice(users).ask, args=(request, f"/p{rng.randrange(options.paths)}")))
         threads[-1].start()

@@ -3,16 +3,17 @@
 packets says on which connections.
 
 A try that sent its request is found by the request's id; one whose connection failed first carried
-nothing, and is the connection without a request that begins where the try before it ended.
+nothing, and is the first connection without a request to begin once the try before it had ended.
 """
 
 from collections import defaultdict
 
 from .truth import Attempt
 
-# How far a try may begin from where it is expected: the proxy's and the user's way through a loaded
-# machine.
-SLACK_NS = 25_000_000
+# How long a proxy may take to begin a try, on a loaded machine. It takes one thing after the other,
+# so the first that begins is the one.
+MOST_DELAY_NS = 250_000_000
+CLOCK_SLACK_NS = 1_000_000
 CONNECT_TIMEOUT_NS = 600_000_000
 
 
@@ -44,11 +45,15 @@ def tries_of(connections):
     return named, bare
 
 
-def nearest(bare, at_ns, before_ns):
-    """The connection without a request that begins nearest to at_ns, before the next try does."""
-    near = [one for one in bare if abs(one.start_ns - at_ns) <= SLACK_NS
-            and (before_ns is None or one.start_ns < before_ns)]
-    return min(near, key=lambda one: abs(one.start_ns - at_ns), default=None)
+def first_bare(bare, at_ns, before_ns):
+    """The first connection without a request that begins from at_ns on, before the next try does."""
+    for one in bare:
+        since_ns = one.start_ns - at_ns
+        if since_ns > MOST_DELAY_NS or (before_ns is not None and one.start_ns >= before_ns):
+            return None
+        if since_ns >= -CLOCK_SLACK_NS:
+            return one
+    return None
 
 
 def follow(begin_ns, count, named, bare):
@@ -58,7 +63,7 @@ def follow(begin_ns, count, named, bare):
         upcoming = named[0].start_ns if named else None
         found = None
         if count - len(tries) > len(named):
-            found = nearest(bare, at_ns, upcoming)
+            found = first_bare(bare, at_ns, upcoming)
         if found is not None:
             bare.remove(found)
         elif named:
