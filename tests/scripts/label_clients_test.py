@@ -41,6 +41,10 @@ class CurlTrace(unittest.TestCase):
         first, _ = self.attempts(TRACE, later_s=3)
         self.assertEqual(first.start_ns, 81_000_000_000)
 
+    def test_a_stamp_before_the_process_began_is_of_the_next_second(self):
+        first, _ = self.attempts(TRACE, later_s=-1)
+        self.assertEqual(first.start_ns, 78_000_000_000)
+
     def test_behind_nat_its_address_is_not_what_petrel_sees(self):
         attempt, *_ = self.attempts(TRACE, nat=True)
         self.assertEqual((attempt.address, attempt.user), ("", "10.1.128.1"))

@@ -22,6 +22,7 @@ from .truth import Attempt
 TRYING = re.compile(r"^(\d\d):(\d\d):(\d\d)\.(\d{6}) \* +(Trying |Re-using existing connection)",
                     re.MULTILINE | re.IGNORECASE)
 SECOND_NS = 1_000_000_000
+CLOCK_SLACK_NS = 1_000_000
 DAY_NS = 86_400 * SECOND_NS
 
 
@@ -110,6 +111,9 @@ def attempts_of(line, behind_nat):
     since_ns = (stamps[0] // SECOND_NS * SECOND_NS - line["day_offset_ns"] - line["start_ns"]) % DAY_NS
     second_ns = line["start_ns"] + (since_ns if since_ns < DAY_NS // 2 else since_ns - DAY_NS)
     first_ns = second_ns + (stamps[0] - second_ns) % SECOND_NS
+    # time() may lag behind by a tick: at a second's beginning it told curl the one before.
+    if first_ns < line["start_ns"] - CLOCK_SLACK_NS:
+        first_ns += SECOND_NS
     starts = [first_ns + (stamp - stamps[0]) % DAY_NS for stamp in stamps]
     ends = starts[1:] + [max(line["end_ns"], starts[-1])]
     return [Attempt(user=line["source"], request=str(line["request"]), number=number,
