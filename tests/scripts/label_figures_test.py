@@ -87,6 +87,12 @@ class Figures(unittest.TestCase):
         figures = cell.figures(1)
         self.assertEqual((figures["runs"], figures["users"], figures["recall"]), (2, 2, 0.5))
 
+    def test_records_that_captures_lost_add_up(self):
+        cell = Cell("one-address", "curl")
+        for seed in (1, 2):
+            cell.add_run(seed, Joined([], [], [], lost=seed))
+        self.assertEqual(cell.figures(1)["records_lost"], 3)
+
     def test_confidence_is_told_of_right_and_of_wrong_labels(self):
         figures = cell_of((attempt("1", 2), record(2, 0.9)), (attempt("2", 1), record(2, 0.5)),
                           (attempt("3", 1), record(1, 0.1))).figures(1)

@@ -7,7 +7,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from petrel_lab.labels import COLUMNS, plain, read_labels
+from petrel_lab.labels import COLUMNS, count_lost, plain, read_labels
 
 
 class ReadLabels(unittest.TestCase):
@@ -16,11 +16,11 @@ class ReadLabels(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
         self.path = Path(self.folder.name) / "capture.sqlite"
 
-    def write(self, columns, *rows):
+    def write(self, columns, *rows, table="requests"):
         connection = sqlite3.connect(self.path)
-        connection.execute(f"CREATE TABLE requests ({', '.join(columns)})")
+        connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
         marks = ", ".join("?" * len(columns))
-        connection.executemany(f"INSERT INTO requests VALUES ({marks})", rows)
+        connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
         connection.commit()
         connection.close()
 
@@ -44,6 +44,14 @@ class ReadLabels(unittest.TestCase):
         with self.assertRaises(sqlite3.OperationalError):
             read_labels(self.path)
         self.assertFalse(self.path.exists())
+
+    def test_what_was_lost_adds_up_over_its_places(self):
+        self.write(("time_ns", "place", "lost"), (1, "events", 3), (9, "stream", 4), table="losses")
+        self.assertEqual(count_lost(self.path), 7)
+
+    def test_nothing_was_lost_where_no_row_says_so(self):
+        self.write(("time_ns", "place", "lost"), table="losses")
+        self.assertEqual(count_lost(self.path), 0)
 
     def test_each_address_has_one_spelling(self):
         self.assertEqual(plain("::ffff:10.1.0.2"), "10.1.0.2")

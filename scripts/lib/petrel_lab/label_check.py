@@ -94,6 +94,9 @@ def warnings_of(cells):
         for key in ("precision", "recall"):
             if cell[key] is None:
                 found.append(f"{name}: {key} is null: there were no retries to tell it by")
+        if cell["records_lost"]:
+            found.append(f"{name}: {cell['records_lost']} records were lost: this machine is too "
+                         "busy")
         left = max(cell["attempts_not_reached"], cell["records_unexplained"])
         if left > MOST_UNJOINED * cell["attempts"]:
             found.append(f"{name}: {left} of {cell['attempts']} attempts and their records were "

@@ -20,6 +20,7 @@ class Cell:
     blind: int = 0             # retries that came, after an attempt of which no record tells
     unexplained: int = 0       # records of no attempt
     unexplained_retries: int = 0
+    lost: int = 0              # records that a capture knows it has lost
     runs: int = 0
     # (seed, user): of the attempts that were joined, by (true, labelled)
     users: dict = field(default_factory=lambda: defaultdict(Counter))
@@ -32,6 +33,7 @@ class Cell:
         self.retries_not_reached += sum(a.is_retry for a in joined.attempts_left)
         self.unexplained += len(joined.records_left)
         self.unexplained_retries += sum(r.is_retry for r in joined.records_left)
+        self.lost += joined.lost
         seen = {(attempt.request, attempt.number) for attempt, _ in joined.pairs}
         for attempt, record in joined.pairs:
             self.users[seed, attempt.user][attempt.is_retry, record.is_retry] += 1
@@ -61,6 +63,7 @@ class Cell:
             "retries_after_unseen": self.blind,
             "records_unexplained": self.unexplained,
             "records_unexplained_retries": self.unexplained_retries,
+            "records_lost": self.lost,
             "confidence_right": mean[True], "confidence_wrong": mean[False],
         }
 

@@ -23,6 +23,7 @@ class Joined:
     pairs: list             # (attempt, record)
     attempts_left: list     # attempts that no record tells of
     records_left: list      # records of no attempt
+    lost: int = 0           # records that the capture knows it has lost
 
 
 def may_be(attempt, record):

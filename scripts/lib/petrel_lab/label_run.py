@@ -17,6 +17,17 @@ SERVICE_LINES = "\n".join(["two_choices = false", "steer_retries = false", "fail
                            "mask_refusals = false"])
 BUDGET_LINES = "[service.budget]\nenabled = false"
 
+# The agent's next ticks drain the last ones.
+LAST_RECORDS_S = 0.5
+# A SYN that nobody ever answered is given up by the agent's sweep.
+SWEEP_S = 8.5
+
+
+def settled_s(weather):
+    """When the last record has come, after the traffic began."""
+    return max((end_s + SWEEP_S for _, end_s, kind in weather.episodes if kind == "blackhole"),
+               default=0)
+
 
 def play_faults(lab, episodes, begun):
     moments = [(begin_s, kind) for begin_s, _, kind in episodes]
@@ -34,23 +45,25 @@ def prepare(lab, weather):
 
 
 def capture_run(lab, weather, make_client):
-    """Attempts and records of the run."""
+    """Attempts and records of the run, and how many records were lost."""
     prepare(lab, weather)
     lab.start_agent("shadow", service_extra=f"{SERVICE_LINES}\n{BUDGET_LINES}")
-    output = lab.run_dir / "capture.sqlite"
+    output = lab.run_dir / "capture.db"
     capture = lab.spawn("lb", lab.bin / "petrel", "capture", "-s", lab.socket, "-o", output,
-                        "--run", f"{weather.scenario.name}-{weather.seed}", log="capture.log")
+                        "--what", "requests", "--run", f"{weather.scenario.name}-{weather.seed}",
+                        log="capture.log")
     wait_for_path(output, "petrel capture")
     client = make_client(lab, weather)
     client.start()
-    play_faults(lab, weather.episodes, time.monotonic())
+    begun = time.monotonic()
+    play_faults(lab, weather.episodes, begun)
     attempts = client.finish()
-    time.sleep(0.5)  # the last records are drained by the agent's next tick
+    time.sleep(max(LAST_RECORDS_S, begun + settled_s(weather) - time.monotonic()))
     stop(capture)
     if capture.returncode != 0:
         raise LabError("petrel capture failed: " +
                        (lab.run_dir / "capture.log").read_text(encoding="utf-8").strip())
-    return attempts, labels.read_labels(output)
+    return attempts, labels.read_labels(output), labels.count_lost(output)
 
 
 def keep(lab, weather, directory):
@@ -68,8 +81,10 @@ def run(weather, make_client, bin_dir, keep_logs=None):
              nat=weather.scenario.nat,
              host_clocks=weather.scenario.timestamps == "host") as lab:
         try:
-            attempts, records = capture_run(lab, weather, make_client)
+            attempts, records, lost = capture_run(lab, weather, make_client)
         finally:
             if keep_logs is not None:
                 keep(lab, weather, keep_logs)
-    return join(attempts, records, nat=weather.scenario.nat)
+    joined = join(attempts, records, nat=weather.scenario.nat)
+    joined.lost = lost
+    return joined

@@ -50,3 +50,12 @@ def read_labels(path):
         connection.close()
     records = [Record(plain(row[0]), *row[1:]) for row in rows]
     return sorted(records, key=lambda record: record.begin_ns)
+
+
+def count_lost(path):
+    """Events and records that should be in the capture and are not."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return connection.execute("SELECT COALESCE(SUM(lost), 0) FROM losses").fetchone()[0]
+    finally:
+        connection.close()
