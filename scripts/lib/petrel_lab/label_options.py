@@ -23,7 +23,7 @@ def parse(argv):
     parser.add_argument("--client", action="append", choices=CLIENTS)
     parser.add_argument("--seeds", type=whole_number(1, 1000), default=5)
     parser.add_argument("--first-seed", type=whole_number(0, 2**31), default=1)
-    parser.add_argument("--seconds", type=whole_number(4, 600), default=12)
+    parser.add_argument("--seconds", type=whole_number(4, 600), default=10)
     parser.add_argument("--jobs", type=whole_number(1, 16), default=3)
     parser.add_argument("--json", type=writable_file)
     parser.add_argument("--keep-logs", type=Path)
