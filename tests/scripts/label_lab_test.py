@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+EXIT_WARNINGS = 4
 EXIT_SKIPPED = 77
 # With one client an address it is to be 0.98 both; a few seconds of a busy machine are no measure.
 LEAST = 0.9
@@ -31,11 +32,13 @@ def main(label_check, programs):
             [label_check, "--bin", programs, "--scenario", "one-address", "--client",
              "petrel-traffic", "--seeds", "1", "--seconds", "8", "--json", output],
             capture_output=True, text=True, check=False)
-        if done.returncode != 0:
+        # 4: it doubts its figures, as it may on a busy machine; they are looked at all the same.
+        if done.returncode not in (0, EXIT_WARNINGS):
             print(f"label-check ended with {done.returncode}:\n{done.stdout}{done.stderr}")
             return 1
         cell, = json.loads(output.read_text(encoding="utf-8"))["cells"]
-    problems = [f"{key} is {cell[key]:.3f}" for key in ("precision", "recall") if cell[key] < LEAST]
+    problems = [f"{key} is {cell[key]}" for key in ("precision", "recall")
+                if cell[key] is None or cell[key] < LEAST]
     if cell["retries_true"] < LEAST_RETRIES:
         problems.append(f"only {cell['retries_true']} retries")
     if problems:
