@@ -5,9 +5,11 @@
 import json
 import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 
 from petrel_lab import label_curl, label_scenarios, truth
+from petrel_lab.label_clients import CLASSES, TOOLS, missing_tools
 from petrel_lab.label_options import cells_of
 from petrel_lab.label_scenarios import SCENARIOS, draw
 
@@ -88,6 +90,18 @@ class TrafficLog(unittest.TestCase):
     def test_behind_nat_the_address_is_the_users_alone(self):
         attempt, = self.read(self.LINE, behind_nat=True)
         self.assertEqual((attempt.address, attempt.user), ("", "10.1.128.9"))
+
+
+class Clients(unittest.TestCase):
+    def test_each_that_may_be_named_is_there_with_what_it_needs(self):
+        self.assertEqual(set(CLASSES), set(label_scenarios.CLIENTS))
+        self.assertEqual(set(TOOLS), set(label_scenarios.CLIENTS))
+
+    def test_what_is_missing_is_told_once(self):
+        self.assertEqual(missing_tools({"petrel-traffic"}), [])
+        with unittest.mock.patch("shutil.which", return_value=None):
+            self.assertEqual(sorted(missing_tools({"nginx", "haproxy"})),
+                             ["haproxy", "nginx", "ss", "tcpdump"])
 
 
 class Scenarios(unittest.TestCase):

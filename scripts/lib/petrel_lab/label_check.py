@@ -4,18 +4,21 @@
 import concurrent.futures
 import json
 import signal
+import sqlite3
+import subprocess
 import sys
 
 from . import facts, label_run
 from .bench_tables import aligned
 from .lab import ROOT, LabError, progress
-from .label_clients import make_client
+from .label_clients import make_client, missing_tools
 from .label_figures import Cell
 from .label_options import parse
 from .label_scenarios import SCENARIOS, draw
 
 EXIT_RUNTIME = 1
 EXIT_WARNINGS = 4
+EXIT_MISSING = 5
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
@@ -109,10 +112,13 @@ def main(argv):
         signal.signal(number, end_on)
     sys.argv[0] = "scripts/label-check"  # what result files say was run
     options = parse(argv)
+    if missing := missing_tools({client for _, client in options.cells}):
+        progress(f"label-check: needs {', '.join(missing)}: run scripts/setup")
+        return EXIT_MISSING
     header = facts.header(options.bin or ROOT / "build/release/bin", options.first_seed)
     try:
         cells = run_all(options)
-    except (LabError, OSError) as error:
+    except (LabError, OSError, sqlite3.Error, subprocess.SubprocessError) as error:
         progress(f"label-check: {error}")
         return EXIT_RUNTIME
     except KeyboardInterrupt:
