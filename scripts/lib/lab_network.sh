@@ -149,6 +149,41 @@ raise_network() {
     die "$exit_runtime" "cannot set the IPv6 neighbours of petrel-$name-lb"
 }
 
+# nat_client NAME ID: the client is its network's router: one address of each family for all hosts.
+# Their ports are kept where no other host's flow has them; timestamps are never touched.
+nat_client() {
+  local name=$1 id=$2
+  in_node "petrel-$name-client" nft -f - <<NFT ||
+table inet lab_nat {
+  chain out {
+    type nat hook postrouting priority srcnat
+    ip saddr 10.$id.128.0/17 oif eth0 snat ip to 10.$id.0.2
+    ip6 saddr fd00:$id:ffff::/64 oif eth0 snat ip6 to fd00:$id::2
+  }
+}
+NFT
+    die "$exit_missing" "cannot set the NAT rules in petrel-$name-client: needs CAP_NET_ADMIN on a" \
+      "kernel with CONFIG_NF_TABLES_INET and CONFIG_NFT_NAT"
+}
+
+# host_clocks NAME OBJECT: see the object's source. Pinned only until TC holds its two programs,
+# which share a map: TC itself would load the object once for each of them.
+host_clocks() {
+  local name=$1 object=$2 pins=$bpffs/petrel-$1/host_clocks namespace=petrel-$1-client
+  in_node "$namespace" sh -ec 'echo 2 >/proc/sys/net/ipv4/tcp_timestamps'
+  mkdir -p -m 0700 "$bpffs/petrel-$name"
+  if ! bpftool prog loadall "$object" "$pins" type classifier; then
+    die "$exit_missing" "cannot load $object: needs CAP_BPF and CAP_NET_ADMIN"
+  fi
+  printf '%s\n' 'qdisc add dev eth0 clsact' \
+    "filter add dev eth0 egress bpf direct-action object-pinned $pins/send" \
+    "filter add dev eth0 ingress bpf direct-action object-pinned $pins/receive" |
+    in_node "$namespace" tc -batch - ||
+    die "$exit_missing" "cannot attach $object to eth0 in $namespace: needs CAP_BPF and" \
+      "CAP_NET_ADMIN on a kernel with CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS"
+  rm -rf "$bpffs/petrel-$name"
+}
+
 # dsr_backends NAME ID BACKENDS OBJECT: each has the VIPs as addresses of its own, which it tells
 # nobody about: only what asks for eth0's own address is answered, and nothing is asked from a VIP.
 dsr_backends() {

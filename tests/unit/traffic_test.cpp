@@ -17,6 +17,7 @@
 #include "traffic/endpoint.hpp"
 #include "traffic/fault.hpp"
 #include "traffic/random.hpp"
+#include "traffic/request_text.hpp"
 #include "traffic/retry_policy.hpp"
 #include "traffic/service_time.hpp"
 #include "traffic/source_range.hpp"
@@ -60,6 +61,28 @@ TEST(Arrivals, RepeatWithTheSameSeedAndDifferWithAnother) {
   const auto time = first.next();
   EXPECT_EQ(time, same.next());
   EXPECT_NE(time, other.next());
+}
+
+// --- requests -----------------------------------------------------------------------------------
+
+TEST(RequestText, HasNothingThatTellsOneRequestFromAnother) {
+  const RequestText text{.host = "10.0.0.1:80", .path = "/p3"};
+  EXPECT_EQ(to_bytes(text, 1), to_bytes(text, 2));
+  EXPECT_EQ(to_bytes(text, 1),
+            "GET /p3 HTTP/1.1\r\nHost: 10.0.0.1:80\r\nConnection: close\r\n\r\n");
+}
+
+TEST(RequestText, NamesTheRequestBehindAllElseOnlyWhenAsked) {
+  const RequestText text{.host = "10.0.0.1:80", .keep_alive = true, .id_header = "X-Request"};
+  const std::string bytes = to_bytes(text, 42);
+  EXPECT_TRUE(bytes.ends_with("\r\nX-Request: 42\r\n\r\n")) << bytes;
+  EXPECT_NE(bytes.find("\r\nConnection: keep-alive\r\n"), std::string::npos);
+}
+
+TEST(RequestText, PathsDifferOnlyWhereThereAreSeveral) {
+  EXPECT_EQ(path_of(0, 1), "/");
+  EXPECT_NE(path_of(0, 2), path_of(1, 2));
+  EXPECT_NE(path_of(0, 2), kPollPath);
 }
 
 // --- retry policy -------------------------------------------------------------------------------

@@ -31,6 +31,10 @@ std::string_view to_text(Outcome outcome) {
   return "error";
 }
 
+std::string_view to_text(Kind kind) {
+  return kind == Kind::kPoll ? "poll" : "user";
+}
+
 Outcome outcome_of_connect(const boost::system::error_code& ec) {
   if (ec == asio::error::connection_refused) return Outcome::kRefused;
   if (ec == asio::error::timed_out) return Outcome::kConnectTimeout;

@@ -21,7 +21,11 @@ enum class Outcome {
   kError,            // anything else, named in Attempt::error
 };
 
+// Who asks: a user, who retries as the policy says, or a poller, who asks again when it is time.
+enum class Kind { kUser, kPoll };
+
 std::string_view to_text(Outcome outcome);
+std::string_view to_text(Kind kind);
 
 // A failed connect, and a failed exchange on a connection that was established.
 Outcome outcome_of_connect(const boost::system::error_code& ec);
@@ -34,7 +38,9 @@ Outcome outcome_of_status(unsigned status);
 struct Attempt {
   std::uint64_t request = 0;  // from 1
   int number = 1;             // 1 is the first attempt, all others are retries
+  Kind kind = Kind::kUser;
   std::string_view target = {};
+  std::string_view path = {};
   std::string client = {};       // source address; empty if no socket could be opened
   std::uint16_t port = 0;        // source port; 0 if there never was one
   std::int64_t intended_ns = 0;  // when the request was due

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // AttemptLog: one JSON object a line for each attempt, and one for each request that ended.
 //
-// {"request":7,"attempt":1,"target":"10.0.0.1:80","client":"10.1.128.9","port":40112,
+// {"request":7,"attempt":1,"kind":"user","target":"10.0.0.1:80","path":"/","client":"10.1.128.9",
+//  "port":40112,
 //  "intended_ns":...,"start_ns":...,"connect_us":210,"response_us":10433,"outcome":"ok",
 //  "status":200,"backend":"b1","reused":false,"end_ns":...}           and "error" when that is one
 // {"request_done":7,"served":true,"attempts":1,"latency_us":10701}

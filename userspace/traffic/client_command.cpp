@@ -35,6 +35,7 @@ struct Arguments {
   std::uint64_t retry_cap_ms = 5000;
   std::uint64_t max_attempts = 4;
   std::uint64_t max_outstanding = 20000;
+  std::uint64_t poll_interval_ms = 1000;
   CLI::Option* connect_timeout = nullptr;
   CLI::Option* clients = nullptr;
 };
@@ -58,6 +59,7 @@ Result<ClientOptions> options_of(const Arguments& arguments) {
   options.retry.cap = milliseconds(arguments.retry_cap_ms);
   options.retry.max_attempts = static_cast<int>(arguments.max_attempts);
   options.max_outstanding = arguments.max_outstanding;
+  options.poll_interval = milliseconds(arguments.poll_interval_ms);
   for (const SourceRange& range : options.sources) {
     if (arguments.clients->count() > 0 && options.clients > range.size()) {
       return Error(ExitCode::kUsage, "--clients: expected at most " + std::to_string(range.size()) +
@@ -140,6 +142,24 @@ void add_retry_options(CLI::App& command, Arguments& arguments) {
             "Attempts for a request, the first one included");
 }
 
+// What users ask for, and who else asks.
+void add_mix_options(CLI::App& command, Arguments& arguments) {
+  ClientOptions& client = arguments.client;
+  add_count(command, "--paths", client.paths, 1, 1'000'000'000,
+            "Different paths that requests draw from; a retry repeats its request's");
+  add_count(command, "--parallel", client.parallel, 1, 100,
+            "Requests that a client sends at once, each on a connection of its own; --rate counts "
+            "them together as one");
+  add_count(command, "--pollers", client.pollers, 0, 100'000,
+            "So many of the clients also ask for /poll at fixed intervals, and never retry");
+  add_count(command, "--poll-interval-ms", arguments.poll_interval_ms, 1, 3'600'000,
+            "From one poll's start to the next one's");
+  command
+      .add_option("--id-header", client.id_header,
+                  "Send the request's number in this header, for the logs of a proxy")
+      ->type_name("NAME");
+}
+
 void add_time_options(CLI::App& command, Arguments& arguments) {
   add_number(command, "--rate", arguments.client.rate_per_s, 0.001, 1e6,
              "Requests a second, a Poisson process");
@@ -175,6 +195,7 @@ void add_client_command(CLI::App& app, Command& chosen) {
                                  "How many addresses of --sources");
   add_retry_options(command, *arguments);
   command.add_flag("--keep-alive", client.keep_alive, "Reuse connections");
+  add_mix_options(command, *arguments);
   add_count(command, "--max-outstanding", arguments->max_outstanding, 1, 1'000'000,
             "Requests under way; further ones are not sent, and counted");
   add_count(command, "--seed", client.seed, 0, kAnyCount,

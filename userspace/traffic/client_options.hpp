@@ -25,6 +25,11 @@ struct ClientOptions {
   std::chrono::milliseconds connect_timeout{1000};  // at most `timeout`
   RetryPolicy retry;
   bool keep_alive = false;
+  std::uint64_t paths = 1;     // how many different things users ask for; a retry repeats its path
+  std::uint64_t parallel = 1;  // requests that a user sends at once
+  std::uint64_t pollers = 0;   // clients 0 to pollers - 1 also poll, without retries
+  std::chrono::milliseconds poll_interval{1000};
+  std::string id_header;  // empty: none
   std::uint64_t seed = 1;
   std::size_t max_outstanding = 20000;
   std::string log_path;  // empty: no log

@@ -7,6 +7,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "traffic/endpoint.hpp"
+#include "traffic/request_text.hpp"
 #include "traffic/rethrow.hpp"
 
 namespace petrel::traffic {
@@ -16,13 +17,6 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
-
-// Idle connections kept for one client address and target: as many as browsers keep.
-constexpr std::size_t kMostIdle = 6;
-
-std::int64_t to_ns(asio::steady_timer::time_point time) {
-  return std::chrono::nanoseconds(time.time_since_epoch()).count();
-}
 
 std::int64_t us_between(asio::steady_timer::time_point from, asio::steady_timer::time_point to) {
   return std::chrono::duration_cast<std::chrono::microseconds>(to - from).count();
@@ -39,13 +33,12 @@ LoadGenerator::LoadGenerator(asio::io_context& io, const ClientOptions& options,
       arrivals_(options.rate_per_s, Random(options.seed, Stream::kArrivals)),
       client_random_(options.seed, Stream::kClients),
       retry_random_(options.seed, Stream::kRetries),
+      path_random_(options.seed, Stream::kPaths),
+      poller_random_(options.seed, Stream::kPollers),
       arrival_timer_(io),
       all_ended_(io, Clock::time_point::max()) {
   for (const auto& endpoint : options.targets) {
     Target target{.endpoint = endpoint, .text = to_text(endpoint)};
-    target.request_bytes = "GET / HTTP/1.1\r\nHost: " + target.text +
-                           "\r\nConnection: " + (options.keep_alive ? "keep-alive" : "close") +
-                           "\r\n\r\n";
     for (const SourceRange& range : options.sources) {
       if (range.is_v6() != endpoint.address().is_v6()) continue;
       target.sources = &range;
@@ -57,45 +50,95 @@ LoadGenerator::LoadGenerator(asio::io_context& io, const ClientOptions& options,
 
 asio::awaitable<void> LoadGenerator::run() {
   const auto beginning = Clock::now();
-  const auto end = beginning + options_.duration;
+  for (std::uint64_t number = 0; number < options_.pollers; ++number) {
+    // Pollers were started at any time before, not all at once.
+    const auto phase = std::chrono::duration_cast<Clock::duration>(
+        std::chrono::duration<double, std::milli>(options_.poll_interval) *
+        poller_random_.uniform());
+    asio::co_spawn(
+        io_, run_poller(number, poll_timers_.emplace(poll_timers_.end(), io_), beginning + phase),
+        kRethrow);
+  }
+  co_await run_users(beginning);
+  while (!live_.empty() || !poll_timers_.empty()) co_await all_ended_.async_wait(kTuple);
+  idle_.clear();
+}
+
+asio::awaitable<void> LoadGenerator::run_users(Clock::time_point beginning) {
   while (!stopping_) {
     const auto intended = beginning + arrivals_.next();
-    if (intended >= end) break;
+    if (intended >= beginning + options_.duration) break;
     // Waits even for a moment that has passed: so those under way get their turn between arrivals.
     arrival_timer_.expires_at(intended);
     co_await arrival_timer_.async_wait(kTuple);
-    if (!stopping_) start_request(intended);
+    if (!stopping_) start_requests(intended);
   }
-  while (!live_.empty()) co_await all_ended_.async_wait(kTuple);
-  idle_.clear();
+}
+
+asio::awaitable<void> LoadGenerator::run_poller(std::uint64_t number, TimerPlace timer,
+                                                Clock::time_point first) {
+  const Target& target = targets_[number % targets_.size()];
+  const auto end = Clock::now() + options_.duration;
+  for (auto due = first; due < end && !stopping_; due += options_.poll_interval) {
+    // A poll that takes longer than the interval makes the poller leave out what it missed.
+    if (due + options_.poll_interval <= Clock::now()) continue;
+    timer->expires_at(due);
+    co_await timer->async_wait(kTuple);
+    if (stopping_ || !may_start()) continue;
+    // Not within the co_await: GCC 12 destroys such temporaries twice.
+    const LivePlace live = add_live({.id = ++last_id_,
+                                     .intended = due,
+                                     .target = &target,
+                                     .client = number % target.clients,
+                                     .kind = Kind::kPoll,
+                                     .path = kPollPath,
+                                     .backoff = asio::steady_timer(io_)});
+    co_await run_poll(live);
+  }
+  poll_timers_.erase(timer);
+  all_ended_.cancel();
 }
 
 void LoadGenerator::stop() {
   stopping_ = true;
   arrival_timer_.cancel();
+  for (asio::steady_timer& timer : poll_timers_) timer.cancel();
   for (Live& live : live_) {
     live.backoff.cancel();
     if (live.connection) live.connection->cancel();
   }
 }
 
-void LoadGenerator::start_request(Clock::time_point intended) {
-  ++last_id_;
-  // Drawn for skipped ones too, so that the others get the clients they would have had.
-  const Target& target = targets_[last_id_ % targets_.size()];
+bool LoadGenerator::may_start() {
+  if (live_.size() < options_.max_outstanding) return true;
+  summary_.add_skipped();
+  return false;
+}
+
+LoadGenerator::LivePlace LoadGenerator::add_live(Live live) {
+  live_.push_back(std::move(live));
+  return std::prev(live_.end());
+}
+
+// What a client asks for at once.
+void LoadGenerator::start_requests(Clock::time_point intended) {
+  const Target& target = targets_[(last_id_ + 1) % targets_.size()];
   const std::uint64_t client = client_random_.below(target.clients);
-  if (live_.size() >= options_.max_outstanding) {
-    summary_.add_skipped();
-    return;
+  for (std::uint64_t i = 0; i < options_.parallel; ++i) {
+    // Drawn for skipped ones too, so that the others get the paths they would have had.
+    const std::uint64_t path = path_random_.below(options_.paths);
+    ++last_id_;
+    if (!may_start()) continue;
+    summary_.add_late_start(us_between(intended, Clock::now()));
+    const LivePlace live = add_live({.id = last_id_,
+                                     .intended = intended,
+                                     .target = &target,
+                                     .client = client,
+                                     .kind = Kind::kUser,
+                                     .path = path_of(path, options_.paths),
+                                     .backoff = asio::steady_timer(io_)});
+    asio::co_spawn(io_, run_request(live), kRethrow);
   }
-  summary_.add_late_start(us_between(intended, Clock::now()));
-  live_.push_back(Live{.id = last_id_,
-                       .intended = intended,
-                       .target = &target,
-                       .client = client,
-                       .backoff = asio::steady_timer(io_),
-                       .connection = nullptr});
-  asio::co_spawn(io_, run_request(std::prev(live_.end())), kRethrow);
 }
 
 asio::awaitable<void> LoadGenerator::run_request(LivePlace live) {
@@ -114,84 +157,35 @@ asio::awaitable<void> LoadGenerator::run_request(LivePlace live) {
     live->backoff.expires_after(*delay);
     co_await live->backoff.async_wait(kTuple);
   }
-  summary_.add_abandoned(1);
-  live_.erase(live);
-  if (live_.empty()) all_ended_.cancel();
+  abandon(live);
+}
+
+asio::awaitable<void> LoadGenerator::run_poll(LivePlace live) {
+  const Attempt result = co_await attempt(*live, 1);
+  if (stopping_) {
+    abandon(live);
+    co_return;
+  }
+  log_.write(result);
+  summary_.add_attempt(result);
+  finish(live, result.outcome == Outcome::kOk, 1);
 }
 
 void LoadGenerator::finish(LivePlace live, bool served, int attempts) {
   const std::int64_t latency_us = us_between(live->intended, Clock::now());
   summary_.add_request(served, latency_us);
   log_.write_done(live->id, served, attempts, latency_us);
+  remove(live);
+}
+
+void LoadGenerator::abandon(LivePlace live) {
+  summary_.add_abandoned(1);
+  remove(live);
+}
+
+void LoadGenerator::remove(LivePlace live) {
   live_.erase(live);
   if (live_.empty()) all_ended_.cancel();
-}
-
-asio::awaitable<Attempt> LoadGenerator::attempt(Live& live, int number) {
-  const Target& target = *live.target;
-  const auto start = Clock::now();
-  Attempt record{.request = live.id, .number = number, .target = target.text};
-  record.intended_ns = to_ns(live.intended);
-  record.start_ns = to_ns(start);
-
-  boost::system::error_code ec;
-  live.connection = take_idle(live);
-  record.reused = live.connection != nullptr;
-  auto asked = start;
-  if (!record.reused) {
-    std::optional<asio::ip::address> source;
-    if (target.sources != nullptr) source = target.sources->at(live.client);
-    live.connection = std::make_shared<ClientConnection>(io_, target.endpoint);
-    ec = co_await live.connection->connect(source, start + options_.connect_timeout);
-    asked = Clock::now();
-    if (!ec) record.connect_us = us_between(start, asked);
-    if (ec) record.outcome = outcome_of_connect(ec);
-    // A failed bind leaves no local address; the one asked for is still whose attempt it was.
-    if (source) record.client = source->to_string();
-  }
-  if (live.connection->local().port() != 0) {
-    record.client = live.connection->local().address().to_string();
-    record.port = live.connection->local().port();
-  }
-
-  Answer answer;
-  if (!ec) {
-    ec = co_await live.connection->ask(target.request_bytes, answer, start + options_.timeout);
-    if (ec) record.outcome = outcome_of_exchange(ec);
-  }
-  const auto end = Clock::now();
-  record.end_ns = to_ns(end);
-  if (!ec) {
-    record.response_us = us_between(asked, end);
-    record.status = answer.status;
-    record.backend = std::move(answer.backend);
-    record.outcome = outcome_of_status(answer.status);
-    if (options_.keep_alive && answer.keep_alive) keep_idle(live);
-  } else if (record.outcome == Outcome::kError) {
-    record.error =
-        ec.category() == boost::system::system_category() ? errno_name(ec.value()) : ec.message();
-  }
-  // Closes it, unless it was kept: a client that gave up does not wait for a late answer.
-  live.connection.reset();
-  co_return record;
-}
-
-LoadGenerator::Connection LoadGenerator::take_idle(const Live& live) {
-  const auto found = idle_.find({live.target, live.client});
-  if (found == idle_.end()) return nullptr;
-  auto& connections = found->second;
-  // The one used last is the one least likely to be closed by its server.
-  while (!connections.empty()) {
-    Connection connection = std::move(connections.back());
-    connections.pop_back();
-    if (connection->is_usable()) return connection;
-  }
-  return nullptr;
-}
-
-void LoadGenerator::keep_idle(const Live& live) {
-  auto& connections = idle_[{live.target, live.client}];
-  if (connections.size() < kMostIdle) connections.push_back(live.connection);
 }
 
 }  // namespace petrel::traffic

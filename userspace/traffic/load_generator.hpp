@@ -2,6 +2,7 @@
 // LoadGenerator: an open-loop client of many addresses. Requests are due by a Poisson process,
 // whatever became of the earlier ones, and their latency counts from the moment they were due: a
 // stall, of the servers or of this program, cannot hide by delaying what would have measured it.
+// Pollers beside them ask at fixed intervals, one request at a time.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -47,7 +48,6 @@ class LoadGenerator {
   struct Target {
     boost::asio::ip::tcp::endpoint endpoint;
     std::string text;
-    std::string request_bytes = {};
     const SourceRange* sources = nullptr;  // of this target's family, or none
     std::uint64_t clients = 1;             // how many addresses of sources are used
   };
@@ -58,15 +58,29 @@ class LoadGenerator {
     Clock::time_point intended;
     const Target* target;
     std::uint64_t client;
+    Kind kind;
+    std::string path;
     boost::asio::steady_timer backoff;
-    Connection connection;
+    Connection connection = nullptr;
   };
   using LivePlace = std::list<Live>::iterator;
+  using TimerPlace = std::list<boost::asio::steady_timer>::iterator;
 
-  void start_request(Clock::time_point intended);
+  boost::asio::awaitable<void> run_users(Clock::time_point beginning);
+  boost::asio::awaitable<void> run_poller(std::uint64_t number, TimerPlace timer,
+                                          Clock::time_point first);
+  void start_requests(Clock::time_point intended);
+  LivePlace add_live(Live live);
   boost::asio::awaitable<void> run_request(LivePlace live);
+  boost::asio::awaitable<void> run_poll(LivePlace live);
   boost::asio::awaitable<Attempt> attempt(Live& live, int number);
+  boost::asio::awaitable<boost::system::error_code> open_connection(Live& live,
+                                                                    Clock::time_point start,
+                                                                    Attempt& record);
   void finish(LivePlace live, bool served, int attempts);
+  void abandon(LivePlace live);
+  void remove(LivePlace live);
+  bool may_start();
   Connection take_idle(const Live& live);
   void keep_idle(const Live& live);
 
@@ -78,8 +92,11 @@ class LoadGenerator {
   Arrivals arrivals_;
   Random client_random_;
   Random retry_random_;
+  Random path_random_;
+  Random poller_random_;
   boost::asio::steady_timer arrival_timer_;
-  boost::asio::steady_timer all_ended_;  // run() waits for its cancel()
+  std::list<boost::asio::steady_timer> poll_timers_;  // of the pollers that still run
+  boost::asio::steady_timer all_ended_;               // run() waits for its cancel()
   std::uint64_t last_id_ = 0;
   bool stopping_ = false;
   std::list<Live> live_;

@@ -10,7 +10,15 @@
 
 namespace petrel::traffic {
 
-enum class Stream : std::uint64_t { kArrivals = 1, kClients, kRetries, kServiceTimes, kErrors };
+enum class Stream : std::uint64_t {
+  kArrivals = 1,
+  kClients,
+  kRetries,
+  kServiceTimes,
+  kErrors,
+  kPaths,
+  kPollers
+};
 
 class Random {
  public:

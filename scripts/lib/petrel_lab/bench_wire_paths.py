@@ -110,14 +110,14 @@ class WireLab(Lab):
             self.spawn(f"b{i}", sys.executable, "-B", TOOL, "sink", self.backend_address(i),
                        FLOOD_BACKEND_PORT, log=f"sink{i}.log")
 
-    def write_config(self, mode, model, extra=""):
+    def write_config(self, mode, model, extra="", service_extra=""):
         """As every lab's, and one more service for the flood."""
         lines = [extra, "[[service]]", 'name = "flood"', f'address = "{self.vip}"',
                  f"port = {FLOOD_SERVICE_PORT}"]
         for i in self.backend_indices():
             lines += ["[[service.backend]]", f'name = "b{i}"',
                       f'address = "{self.backend_address(i)}"', f"port = {FLOOD_BACKEND_PORT}"]
-        return super().write_config(mode, model, "\n".join(lines))
+        return super().write_config(mode, model, "\n".join(lines), service_extra)
 
 
 class Targets:

@@ -42,13 +42,15 @@ class Lab:
 
     def __init__(self, backends, bin_dir, service_time_ms=10.0, distribution="lognormal",
                  concurrency=16, queue=1024, seed=1, family=4, dsr=False, mtu=1500,
-                 xdp_ends=False):
+                 xdp_ends=False, nat=False, host_clocks=False):
         self.count = backends
         self.bin = Path(bin_dir)
         self.family = family
         self.dsr = dsr
         self.mtu = mtu
         self.xdp_ends = xdp_ends
+        self.nat = nat
+        self.host_clocks = host_clocks
         self.backend_options = [
             "--service-time-ms", str(service_time_ms), "--distribution", distribution,
             "--concurrency", str(concurrency), "--queue", str(queue), "--seed", str(seed)]
@@ -59,7 +61,8 @@ class Lab:
     # --- life ---------------------------------------------------------------------------------
 
     def __enter__(self):
-        options = ["--dsr"] * self.dsr + ["--xdp-ends"] * self.xdp_ends
+        options = ["--dsr"] * self.dsr + ["--xdp-ends"] * self.xdp_ends + \
+            ["--nat"] * self.nat + ["--host-clocks"] * self.host_clocks
         up = subprocess.run(
             [ROOT / "scripts/lab", "up", "--backends", str(self.count), "--mtu", str(self.mtu),
              "--owner", str(os.getpid()), "--json", *options],
@@ -157,9 +160,9 @@ class Lab:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path
 
-    def start_agent(self, mode, model=None):
+    def start_agent(self, mode, model=None, service_extra=""):
         """Starts the agent in `lb` and waits until it serves. No model: it scores nothing."""
-        config = self.write_config(mode, model or "/nonexistent")
+        config = self.write_config(mode, model or "/nonexistent", service_extra=service_extra)
         untrained = [] if model else ["--untrained"]
         self.agent = self.spawn("lb", self.bin / "petrel", "agent", "-c", config, *untrained,
                                 log="agent.log")
