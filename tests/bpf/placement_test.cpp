@@ -70,10 +70,10 @@ TEST_F(Placement, AHeartbeatDecidesWhichRingServes) {
   };
   const std::uint64_t now = monotonic_now_ns();
   const std::vector<Case> cases{
-      {"never", {0, 3600 * kSecondNs, 0, 0}, true},
-      {"old", {now - 11 * kSecondNs, 10 * kSecondNs, 0, 0}, true},
-      {"within its limit", {now, 3600 * kSecondNs, 0, 0}, false},
-      {"read by a later clock than ours", {now + 3600 * kSecondNs, kSecondNs, 0, 0}, false},
+      {"never", {0, 3600 * kSecondNs, 0, 0, 0, 0}, true},
+      {"old", {now - 11 * kSecondNs, 10 * kSecondNs, 0, 0, 0, 0}, true},
+      {"within its limit", {now, 3600 * kSecondNs, 0, 0, 0, 0}, false},
+      {"read by a later clock than ours", {now + 3600 * kSecondNs, kSecondNs, 0, 0, 0, 0}, false},
   };
   lb.fill_ring(h.service, {h.b2});
   lb.fill_neutral(h.service, {h.b3});
