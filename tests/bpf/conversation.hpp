@@ -29,7 +29,8 @@ class Conversation {
   Outcome repeat_client() { return lb_.run(build(last_client_)); }
   Outcome repeat_backend() { return lb_.run(build(last_backend_)); }
 
-  // TCP options of its next SYN.
+  // Options and sequence number (else one by its port) of its next SYN.
+  void set_sequence(std::uint32_t seq) { client_seq_ = seq; }
   void set_syn_options(std::vector<std::uint8_t> options) { syn_options_ = std::move(options); }
 
   Conversation& syn();      // a client's next SYN: of a new connection if there was one before

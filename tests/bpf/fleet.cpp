@@ -35,6 +35,7 @@ std::vector<std::uint8_t> HostStack::next_options(std::uint64_t now_ns) {
 
 Conversation HostStack::connect(Balancer& lb, const Hosts& hosts) {
   Conversation conversation(lb, hosts, next_port());
+  conversation.set_sequence(static_cast<std::uint32_t>(random_()));
   conversation.set_syn_options(next_options(lb.now_ns()));
   conversation.syn();
   return conversation;
