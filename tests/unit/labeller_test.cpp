@@ -372,7 +372,7 @@ TEST(Csv, WhatIsWrongIsNamedByLineAndColumn) {
        "x.csv: line 2: column 8 (point): expected waiting_syn, waiting_response, answer or end, "
        "found \"never\""},
       {header + good, "x.csv: line 2: expected a newline, found the end of file"},
-      {header + good.substr(0, good.size() - 6) + "2,0,7\n",
+      {header + good.substr(0, good.size() - 5) + "2,3,7\n",
        "x.csv: line 2: column 33 (retried): expected an integer from 0 to 1, found \"2\""},
       {header + good.substr(0, good.size() - 1) + "256\n",
        "x.csv: line 2: column 35 (confidence): expected an integer from 0 to 255, found \"256\""},
