@@ -66,8 +66,8 @@ static __noinline __u32 admit(const struct service *service, const struct attemp
 
 /* The backend that was placed, or another if that one is at its limit of requests in flight; 0: all
  * that were asked are. */
-static __always_inline __u32 admit_to_backend(const struct service *service, __u32 backend_id,
-                                              bool retry, __u64 hash) {
+static __noinline __u32 admit_to_backend(const struct service *service, __u32 backend_id,
+                                         bool retry, __u64 hash) {
   struct inflight *waiting = bpf_map_lookup_elem(&inflight, &backend_id);
 
   if (!waiting || !is_over(waiting, retry)) return backend_id;
@@ -90,6 +90,9 @@ static __noinline int send_refusal_record(const struct connection_key *key,
   told->attempt = attempt->number;
   told->previous_failure = attempt->previous_failure;
   told->previous_backend_id = attempt->previous_backend_id;
+  told->previous_hash = attempt->previous_hash;
+  told->evidence = attempt->evidence;
+  told->confidence = attempt->confidence;
   told->owner = SENSOR_WIRE;
   bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
   return 0;
@@ -97,18 +100,23 @@ static __noinline int send_refusal_record(const struct connection_key *key,
 
 /* A connection was refused by us. To its client that is a failure like any other: what comes next is
  * a retry, and is to be told from a first attempt. */
-static __noinline int record_refusal(const struct connection_key *key,
-                                     const struct attempt *attempt, __u64 now_ns) {
+static __noinline int record_refusal(const struct connection_key *key, __u64 now_ns) {
   struct service_stats *stats = stats_of_service(key->service_id);
-  struct failed failed = {.syn_ns = now_ns,
-                          .backend_id = attempt->previous_backend_id,
-                          .attempt = attempt->number,
-                          .failure = FAILURE_REFUSED};
+  struct label_work *work = label_at_hand();
+  struct failed *failed = failed_at_hand();
 
+  if (!work || !failed) return 0;
+  const struct attempt *attempt = &work->attempt;
   if (is_recording()) send_refusal_record(key, attempt, now_ns);
   if (stats && attempt->number > 1) stats->shed_retries++;
   if (stats && attempt->number <= 1) stats->shed++;
-  return record_failure(key, &failed, now_ns);
+  failed->who = attempt->who;
+  failed->syn_ns = now_ns;
+  failed->backend_id = attempt->previous_backend_id;
+  failed->hash = attempt->previous_hash;
+  failed->attempt = attempt->number;
+  failed->failure = FAILURE_REFUSED;
+  return record_failure(key, failed, now_ns);
 }
 
 #endif /* PETREL_BPF_ADMIT_BPF_H */

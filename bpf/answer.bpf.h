@@ -56,11 +56,11 @@ static __noinline bool replaces_connection(const struct packet *packet,
 
   if (!flow || flow->backend_id != backend_id || !answers_syn(packet, flow)) return false;
   if (flow->syn_seq == old->syn_seq && !(old->flags & CONNECTION_ADOPTED)) {
-    end_half_open(flow, CLOSED_BY_REUSE, FAILURE_NONE, bpf_ktime_get_ns());
+    end_half_open(flow, CLOSED_BY_REUSE, FAILURE_NONE, clock_ns());
     return false;
   }
   if (packet->tcp->rst) return true; /* refused: the old one may live on */
-  end_connection(key, old, CLOSED_BY_REUSE, FAILURE_NONE, bpf_ktime_get_ns());
+  end_connection(key, old, CLOSED_BY_REUSE, FAILURE_NONE, clock_ns());
   bpf_map_delete_elem(&connections, key);
   return true;
 }
@@ -77,13 +77,13 @@ static __noinline int answer_half_open(struct xdp_md *ctx, const struct packet *
   if (!packet->is_tcp) {
     stats->packets_out++;
     stats->bytes_out += packet->payload_bytes;
-    if (flow->state == CONNECTION_SYN) flow->synack_ns = bpf_ktime_get_ns();
+    if (flow->state == CONNECTION_SYN) flow->synack_ns = clock_ns();
     flow->state = CONNECTION_ANSWERED;
     return ANSWER_FORWARD;
   }
   bool adopted = flow->flags & CONNECTION_ADOPTED;
   if (packet->tcp->rst) {
-    __u64 now_ns = bpf_ktime_get_ns();
+    __u64 now_ns = clock_ns();
     bool refused = flow->state == CONNECTION_SYN && !adopted;
     __u8 failure = refused ? FAILURE_REFUSED : adopted ? FAILURE_NONE : FAILURE_RESET;
     stats->packets_out++;

@@ -85,10 +85,21 @@ static __always_inline void fill_half_open(struct half_open *flow, const struct 
   flow->connect_us = 0;
   flow->moves = 0;
   flow->masked = 0;
-  flow->previous_hash = 0;
-  flow->evidence = 0;
-  flow->confidence = 0;
   flow->options_bytes = SYN_NOT_KEPT;
+  flow->previous_hash = attempt->previous_hash;
+  flow->evidence = attempt->evidence;
+  flow->confidence = attempt->confidence;
+}
+
+/* What is known of a new flow before it is labelled. In a function of its own, as all that is called
+ * from backend_of(): what it needs of the stack is free again for open_flow(). */
+static __noinline int begin_attempt(const struct arrival *arrival) {
+  struct attempt *attempt = attempt_at_hand();
+
+  if (!attempt || !is_first_syn(arrival->packet) || !wire_sensor) return 0;
+  attempt->client_hash = client_hash(arrival->key);
+  identify_syn(arrival->packet, arrival->now_ns, &attempt->who);
+  return 0;
 }
 
 /* A flow without an entry: places it and makes one. */
@@ -97,43 +108,41 @@ static __noinline __u32 open_flow(const struct arrival *arrival) {
   const struct packet *packet = arrival->packet;
   __u32 service_id = service->service_id;
   __u64 now_ns = arrival->now_ns;
-  struct attempt attempt = {.number = 1};
-  struct placement placement = {};
+  struct label_work *work = label_at_hand();
   bool is_syn = is_first_syn(packet);
   bool begins = is_syn || !packet->is_tcp;
   bool silent = agent_is_silent(now_ns);
 
-  if (is_syn && wire_sensor) label_request(arrival->key, now_ns, &attempt);
+  if (!work) return 0;
+  const struct attempt *attempt = &work->attempt;
+  struct placement *placement = &work->placement;
   bool admits = is_syn && !silent && (service->flags & (SERVICE_ADMIT | SERVICE_BUDGET));
-  __u32 verdict = admits ? admit(service, &attempt, now_ns) : VERDICT_FORWARDED;
+  __u32 verdict = admits ? admit(service, attempt, now_ns) : VERDICT_FORWARDED;
   if (verdict == VERDICT_FORWARDED) {
-    place(service, arrival->ring_hash, &attempt, silent, &placement);
-    if (!placement.backend_id) return 0;
+    place(service, arrival->ring_hash, attempt, silent, placement);
+    if (!placement->backend_id) return 0;
     if (admits && (service->flags & SERVICE_ADMIT)) {
-      __u32 placed = placement.backend_id;
-      placement.backend_id =
-          admit_to_backend(service, placed, attempt.number > 1, arrival->ring_hash);
-      if (placement.backend_id != placed) placement.flags |= CONNECTION_OFF_RING;
-      if (!placement.backend_id)
-        verdict = attempt.number > 1 ? VERDICT_RETRY_OVER_LIMIT : VERDICT_OVER_LIMIT;
+      __u32 placed = placement->backend_id;
+      placement->backend_id =
+          admit_to_backend(service, placed, attempt->number > 1, arrival->ring_hash);
+      if (placement->backend_id != placed) placement->flags |= CONNECTION_OFF_RING;
+      if (!placement->backend_id)
+        verdict = attempt->number > 1 ? VERDICT_RETRY_OVER_LIMIT : VERDICT_OVER_LIMIT;
     }
   }
-  if (verdict != VERDICT_FORWARDED) {
-    record_refusal(arrival->key, &attempt, now_ns);
-    return REFUSED_WITH | verdict;
-  }
+  if (verdict != VERDICT_FORWARDED) return REFUSED_WITH | verdict;
   count_verdict(service_id, begins ? VERDICT_MISS_SYN : VERDICT_ADOPTED);
   /* A RST ends what it belongs to: nothing to be remembered. */
-  if (is_reset(packet)) return placement.backend_id;
+  if (is_reset(packet)) return placement->backend_id;
 
-  struct backend_stats *stats = stats_of_backend(placement.backend_id);
+  struct backend_stats *stats = stats_of_backend(placement->backend_id);
   struct half_open *flow = claim_half_open(arrival->hash, now_ns);
   if (!flow || !stats) {
     count_verdict(service_id, VERDICT_TABLE_FULL);
-    return placement.backend_id;
+    return placement->backend_id;
   }
-  fill_half_open(flow, arrival, &placement, &attempt, now_ns);
-  __u32 flags = placement.flags;
+  fill_half_open(flow, arrival, placement, attempt, now_ns);
+  __u32 flags = placement->flags;
   if (is_syn) {
     keep_syn(flow, packet);
     if (wire_sensor && !(service->flags & SERVICE_DSR)) {
@@ -150,7 +159,7 @@ static __noinline __u32 open_flow(const struct arrival *arrival) {
     count_placement(arrival, flow, stats);
   else
     stats->packets_in++;
-  return placement.backend_id;
+  return placement->backend_id;
 }
 
 /* Gives the flow's SYN to another backend. */
@@ -212,7 +221,7 @@ static __always_inline __u32 next_backend(const struct service *service,
 static __noinline __u32 repeat_syn(const struct arrival *arrival, struct half_open *flow) {
   const struct service *service = arrival->service;
   struct backend_stats *stats = stats_of_backend(flow->backend_id);
-  __u64 now_ns = bpf_ktime_get_ns();
+  __u64 now_ns = clock_ns();
   __u32 other = 0;
 
   SATURATING_INCREMENT(flow->syn_repeats);
@@ -274,16 +283,17 @@ static __noinline __u32 continue_flow(const struct arrival *arrival, struct half
 /* The flow's backend has left the service: its flow is reset or moved, as the service says. */
 static __noinline __u32 leave_gone(const struct arrival *arrival, struct connection *connection) {
   const struct service *service = arrival->service;
-  struct attempt attempt = {.number = 1};
+  struct attempt *attempt = attempt_at_hand();
   struct placement placement = {};
   __u64 now_ns = arrival->now_ns;
 
+  if (!attempt) return 0;
   if ((service->flags & SERVICE_RESET_GONE) && arrival->packet->is_tcp) {
     /* The entry stays: what its backend still says of it is to be answered as well. */
     end_connection(arrival->key, connection, CLOSED_BY_US, FAILURE_NONE, now_ns);
     return REFUSED_WITH | VERDICT_GONE_RESET;
   }
-  place(service, arrival->ring_hash, &attempt, agent_is_silent(now_ns), &placement);
+  place(service, arrival->ring_hash, attempt, agent_is_silent(now_ns), &placement);
   if (!placement.backend_id) return 0;
   struct backend_stats *stats = stats_of_backend(connection->backend_id);
   struct wait wait = wait_of(connection, service->service_id);
@@ -330,7 +340,7 @@ static __noinline __u32 backend_of(struct xdp_md *ctx, const struct packet *pack
                             .packet = packet,
                             .service = service,
                             .key = key,
-                            .now_ns = bpf_ktime_get_ns()};
+                            .now_ns = clock_ns()};
   bool is_syn = is_first_syn(packet);
 
   arrival.hash = hash_flow(key, 0, false);
@@ -351,8 +361,14 @@ static __noinline __u32 backend_of(struct xdp_md *ctx, const struct packet *pack
     return repeat_syn(&arrival, flow);
   if (flow) end_half_open(flow, CLOSED_BY_REUSE, FAILURE_NONE, arrival.now_ns);
   /* Here rather than in open_flow(): the stack is 512 bytes for a whole chain of calls. */
-  if (is_syn && wire_sensor) remember_syn(key, arrival.now_ns);
-  return open_flow(&arrival);
+  begin_attempt(&arrival);
+  if (is_syn && wire_sensor) {
+    check_pending(key, arrival.now_ns);
+    label_syn(key, arrival.now_ns);
+  }
+  __u32 backend_id = open_flow(&arrival);
+  if (backend_id & REFUSED_WITH) record_refusal(key, arrival.now_ns);
+  return backend_id;
 }
 
 #endif /* PETREL_BPF_CLIENT_BPF_H */

@@ -9,14 +9,17 @@
 #define PETREL_BPF_HALF_OPEN_BPF_H
 
 #include "bpf/hash.h"
-#include "bpf/label.bpf.h"
+#include "bpf/retry.bpf.h"
 
 /* Who tells of flows that are half open: the balancer, unless another program says so before this. */
 #ifndef HALF_OPEN_OWNER
 #define HALF_OPEN_OWNER SENSOR_WIRE
 #endif
 
-/* Set by the loader between open and load: half_open's sets less one (a power of two less one), and
+/* Set by the loader between open and load. */
+const volatile __u64 handshake_timeout_ns = 200000000ULL;
+
+/* The same: half_open's sets less one (a power of two less one), and
  * what keeps others from aiming at one of them. */
 const volatile __u32 half_open_mask = 511;
 const volatile __u64 half_open_secret = 0;
@@ -136,19 +139,24 @@ __noinline int end_half_open(struct half_open *flow, __u8 closed_by, __u8 failur
   struct wait wait = syn_wait_of(flow, key->service_id);
   bool waited = end_wait(&wait, stats, flow->sent_ns, now_ns);
   stats->closes++;
-  struct failed failed = {.syn_ns = flow->syn_ns,
-                          .backend_id = flow->backend_id,
-                          .attempt = flow->attempt,
-                          .failure = failure};
-  if (failure != FAILURE_NONE) {
+  struct failed *failed = failure != FAILURE_NONE ? failed_at_hand() : NULL;
+  if (failed) {
+    identify_flow(flow, &failed->who);
+    failed->syn_ns = flow->syn_ns;
+    failed->backend_id = flow->backend_id;
+    failed->hash = flow->previous_hash;
+    failed->attempt = flow->attempt;
+    failed->failure = failure;
     count_failure(stats, key->service_id, failure);
-    record_failure(key, &failed, now_ns);
+    record_failure(key, failed, now_ns);
   }
   struct event *event = begin_event(EVENT_END, key, now_ns);
   if (event) {
     event->syn_ns = flow->syn_ns;
     event->backend_id = flow->backend_id;
     event->attempt = flow->attempt;
+    event->evidence = flow->evidence;
+    event->confidence = flow->confidence;
     event->syn_repeats = flow->syn_repeats;
     event->state = flow->state == CONNECTION_SYN ? CONNECTION_SYN : CONNECTION_ESTABLISHED;
     if (flow->synack_ns) event->connect_ns = flow->synack_ns - flow->syn_ns;
@@ -168,34 +176,117 @@ __noinline int end_half_open(struct half_open *flow, __u8 closed_by, __u8 failur
 }
 
 /* The client came again while its earlier SYN was unanswered for too long: that one has failed. */
-static __noinline int fail_pending(const struct connection_key *key, const struct pending *pending,
+static __noinline int fail_pending(const struct connection_key *key, struct pending *pending,
                                    __u64 now_ns) {
   struct connection_key earlier = *key;
   earlier.client_port_be = pending->client_port_be;
   earlier.service_port_be = pending->service_port_be;
   struct half_open *flow = find_half_open(&earlier, hash_flow(&earlier, 0, false));
 
-  if (flow && flow->syn_ns == pending->syn_ns && (flow->flags & CONNECTION_WAITING_SYN))
+  if (flow && clock_ticks(flow->syn_ns) == pending->syn_at &&
+      (flow->flags & CONNECTION_WAITING_SYN))
     end_half_open(flow, CLOSED_BY_TIMEOUT, FAILURE_HANDSHAKE_TIMEOUT, now_ns);
+  pending->flags &= ~PENDING_WAITS;
   return 0;
 }
 
-/* A client's SYN: its earlier one may have failed by it; it is now the one that waits. */
-static __always_inline void remember_syn(const struct connection_key *key, __u64 now_ns) {
-  __u32 hash = client_hash(key);
-  struct pending *pending = pending_of(hash);
+static __always_inline bool has_timed_out(const struct pending *pending, __u64 now_ns) {
+  return clock_ticks(now_ns) - pending->syn_at >= clock_ticks(handshake_timeout_ns);
+}
 
-  if (!pending) return;
-  if (pending->tag == (hash | 1) && pending->client_port_be != key->client_port_be &&
-      now_ns - pending->syn_ns >= handshake_timeout_ns)
+static __always_inline struct pending *pending_of_host(__u32 hash, __u16 identity, __u32 *tag) {
+  __u32 host_hash = (__u32)hash_mix((__u64)identity << 32 | hash);
+
+  *tag = pending_tag(host_hash);
+  return pending_of(host_hash);
+}
+
+/* Whether the SYN that waits is one of this host. Where clocks and ports do not say so, an address
+ * that is seldom heard is taken for one host. */
+static __always_inline bool is_own_syn(const struct pending *pending,
+                                       const struct connection_key *key,
+                                       const struct identity *who, __u64 now_ns) {
+  __u32 age_ms = (clock_ticks(now_ns) - pending->syn_at) / TICKS_PER_MS;
+  __s32 on = ports_on(pending->client_port_be, key->client_port_be);
+
+  if (who->has_clock && (pending->flags & PENDING_TIMESTAMPS) &&
+      same_clock(pending->ts_offset_ms, who->ts_offset_ms, age_ms))
+    return true;
+  if (on >= 0 && on <= NEAR_PORTS) return true;
+  return !pending->gap || pending->gap >= SELDOM;
+}
+
+/* A SYN is labelled, and is now the one by which its client's next is judged. The attempt at hand says
+ * whose it is. */
+static __noinline int label_syn(const struct connection_key *key, __u64 now_ns) {
+  struct label_work *work = label_at_hand();
+
+  if (!work) return 0;
+  struct attempt *attempt = &work->attempt;
+  __u32 hash = attempt->client_hash;
+  struct pending *pending = pending_of(hash);
+  bool known = pending && pending->tag == pending_tag(hash);
+
+  label_request(key, known ? pending : NULL, attempt, now_ns);
+  if (pending)
+    note_syn(pending, key, &attempt->who, hash, now_ns,
+             attempt->number > 1 && is_same_host(attempt->evidence));
+  return 0;
+}
+
+/* The SYNs of an address that several hosts share wait by host, too, once another one comes. NULL:
+ * none of this host waits. */
+static __noinline struct pending *find_pending_of_host(const struct connection_key *key, __u32 hash,
+                                                       const struct identity *who) {
+  __u32 tag;
+  struct pending *pending = pending_of_host(hash, identity_of(who, key->client_port_be), &tag);
+
+  if (!pending || pending->tag != tag || !(pending->flags & PENDING_WAITS))
+    pending = pending_of_host(hash, identity_beside(who, key->client_port_be), &tag);
+  if (!pending || pending->tag != tag || !(pending->flags & PENDING_WAITS)) return NULL;
+  return pending;
+}
+
+static __noinline int set_aside(struct pending *pending, __u32 hash) {
+  struct identity who = {.ts_offset_ms = pending->ts_offset_ms,
+                         .has_clock = pending->flags & PENDING_TIMESTAMPS};
+  __u32 tag;
+  struct pending *aside =
+      pending_of_host(hash, identity_of(&who, pending->client_port_be), &tag);
+
+  if (!aside || aside == pending) return 0;
+  pending->flags |= PENDING_SHARED;
+  *aside = *pending;
+  aside->tag = tag;
+  return 0;
+}
+
+/* A client's SYN: its earlier one may have failed by it. */
+__noinline int check_pending(const struct connection_key *key, __u64 now_ns) {
+  struct label_work *work = label_at_hand();
+
+  if (!key || !work) return 0;
+  const struct identity *who = &work->attempt.who;
+  __u32 hash = work->attempt.client_hash;
+  struct pending *pending = pending_of(hash);
+  if (!pending || pending->tag != pending_tag(hash)) return 0;
+  bool waits = pending->flags & PENDING_WAITS;
+  bool shared = pending->flags & PENDING_SHARED;
+  if (waits && !is_own_syn(pending, key, who, now_ns)) {
+    set_aside(pending, hash);
+    waits = false;
+  }
+  if (!waits && shared) pending = find_pending_of_host(key, hash, who);
+  else if (!waits) return 0;
+  if (pending && pending->client_port_be != key->client_port_be && has_timed_out(pending, now_ns))
     fail_pending(key, pending, now_ns);
-  set_pending(key, pending, hash, now_ns);
+  return 0;
 }
 
 /* The backend's SYN-ACK, or the sign of it at a socket. */
 static __always_inline void end_handshake(struct half_open *flow, struct backend_stats *stats,
                                           __u32 backend_seq) {
-  __u64 now_ns = bpf_ktime_get_ns();
+  __u64 now_ns = clock_ns();
   struct wait wait = syn_wait_of(flow, flow->key.service_id);
 
   flow->backend_seq = backend_seq; /* of the last one: SYN cookies change by the minute */
@@ -242,6 +333,13 @@ static __noinline struct connection *promote(struct half_open *flow, __u32 clien
   fresh->syn_seq = flow->syn_seq;
   fresh->previous_failure = flow->previous_failure;
   fresh->previous_backend_id = flow->previous_backend_id;
+  fresh->previous_hash = flow->previous_hash;
+  fresh->evidence = flow->evidence;
+  fresh->confidence = flow->confidence;
+  struct identity who;
+  identify_flow(flow, &who);
+  if (who.has_clock) fresh->flags |= CONNECTION_TIMESTAMPS;
+  fresh->ts_offset_ms = who.ts_offset_ms;
   fresh->moves = flow->moves;
   fresh->previous_hash = flow->previous_hash;
   fresh->evidence = flow->evidence;

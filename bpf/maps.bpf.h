@@ -155,8 +155,9 @@ struct {
   __type(value, struct half_open);
 } half_open SEC(".maps");
 
-/* pending: each client's last SYN, while it is unanswered.
- * Key: hash of client and service.  Value: struct pending, which says whose it is.
+/* pending: each client's last SYN, and how regularly they come.
+ * Key: hash of client and service; where another host's SYN waits too, of the host as well.
+ * Value: struct pending, which says whose it is.
  * Writer and reader: balancer, at each SYN and SYN-ACK.
  * Size: agent.max_half_open / 4.  Two of one key: the later SYN stays; a handshake that times out is
  * then not told from a first attempt. */
@@ -201,8 +202,10 @@ struct {
 } routes SEC(".maps");
 
 /* clients: the evidence by which a retry is told from a first attempt.
- * Key: struct client_key.  Value: struct client (its last failure).
- * Writer: balancer, at each failure.  Reader: balancer, at each SYN.
+ * Key: struct client_key: an address, or a host behind it that has failures while another one failed.
+ * Value: struct client (its last failure).
+ * Writer: balancer, at each failure and each retry.  Reader: balancer, at each request of a client
+ * that client_filter knows.
  * Size: agent.max_clients.  Full: LRU evicts; an evicted client's next retry counts as first. */
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -15,11 +15,6 @@
 #define PLACE_TRIES 16        /* other slots asked; all miss once in 65,536 on a half-usable ring */
 #define SECOND_RISK_Q16 13107 /* 0.2: a second choice riskier than the first by this is no help */
 
-struct placement {
-  __u32 backend_id; /* 0: none is usable */
-  __u16 flags;      /* CONNECTION_STEERED, CONNECTION_OFF_RING, CONNECTION_NEUTRAL */
-};
-
 static __always_inline bool agent_is_silent(__u64 now_ns) {
   __u32 zero = 0;
   struct control *state = bpf_map_lookup_elem(&control, &zero);

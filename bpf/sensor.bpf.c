@@ -211,7 +211,7 @@ static __always_inline void on_connected(struct bpf_sock_ops *ops) {
   if (socket->owns)
     connect_done(socket, ops->snd_nxt, ops->rcv_nxt);
   else
-    view_connected(socket, bpf_ktime_get_ns() - socket->flow.syn_ns);
+    view_connected(socket, clock_ns() - socket->flow.syn_ns);
   watch(ops, socket);
 }
 

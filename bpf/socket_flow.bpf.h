@@ -24,21 +24,35 @@ static __always_inline void place_flow(struct socket_state *socket, struct half_
   flow->attempt = attempt->number;
   flow->previous_failure = attempt->previous_failure;
   flow->previous_backend_id = attempt->previous_backend_id;
+  flow->previous_hash = attempt->previous_hash;
+  flow->evidence = attempt->evidence;
+  flow->confidence = attempt->confidence;
+}
+
+/* A connection that begins at a socket. Of its host nothing but the address and the port is known. */
+static __always_inline struct attempt *label_socket(const struct connection_key *key,
+                                                    __u64 now_ns) {
+  struct attempt *attempt = attempt_at_hand();
+
+  if (!attempt) return NULL;
+  attempt->client_hash = client_hash(key);
+  label_syn(key, now_ns);
+  return attempt;
 }
 
 /* A socket is about to send its SYN. */
 static __noinline int begin_connecting(struct socket_state *socket) {
   struct backend_stats *stats = stats_of_backend(socket->backend_id);
   struct half_open *flow = &socket->flow;
-  __u64 now_ns = bpf_ktime_get_ns();
-  struct attempt attempt = {.number = 1};
+  __u64 now_ns = clock_ns();
 
   flow->syn_ns = now_ns;
   if (!socket->owns || !stats) return 0;
-  label_request(&socket->key, now_ns, &attempt);
-  place_flow(socket, flow, &attempt, now_ns);
+  struct attempt *attempt = label_socket(&socket->key, now_ns);
+  if (!attempt) return 0;
+  place_flow(socket, flow, attempt, now_ns);
   stats->connections++;
-  if (attempt.number > 1) stats->retry_connections++;
+  if (attempt->number > 1) stats->retry_connections++;
   flow->flags = CONNECTION_WAITING_SYN;
   struct wait wait = syn_wait_of(flow, socket->key.service_id);
   take_wait(&wait, stats, now_ns);
@@ -78,19 +92,19 @@ static __noinline int accept_done(struct socket_state *socket, __u32 send_next, 
                                   __u32 srtt_us) {
   struct backend_stats *stats = stats_of_backend(socket->backend_id);
   struct half_open *flow = &socket->flow;
-  struct attempt attempt = {.number = 1};
-  __u64 now_ns = bpf_ktime_get_ns();
+  __u64 now_ns = clock_ns();
   __u64 connect_ns = (__u64)srtt_us * 1000;
 
   if (!socket->owns || !stats) return 0;
-  label_request(&socket->key, now_ns, &attempt);
-  place_flow(socket, flow, &attempt, now_ns - connect_ns);
+  struct attempt *attempt = label_socket(&socket->key, now_ns);
+  if (!attempt) return 0;
+  place_flow(socket, flow, attempt, now_ns - connect_ns);
   flow->state = CONNECTION_ANSWERED;
   flow->backend_seq = send_next - 1;
   flow->synack_ns = flow->syn_ns;
   stats->connections++;
   stats->established++;
-  if (attempt.number > 1) stats->retry_connections++;
+  if (attempt->number > 1) stats->retry_connections++;
   struct connection *connection = enter(socket, receive_next, SENSOR_ACCEPTING);
   stats->socket_connects++;
   stats->socket_connect_ns += connect_ns;
@@ -136,7 +150,7 @@ static __always_inline __u8 failure_of_connect(const struct half_open *flow, int
 
 static __noinline int connect_failed(struct socket_state *socket, int error) {
   struct half_open *flow = &socket->flow;
-  __u64 now_ns = bpf_ktime_get_ns();
+  __u64 now_ns = clock_ns();
   __u8 failure = failure_of_connect(flow, error, now_ns);
   __u8 closed_by = error ? CLOSED_BY_TIMEOUT : CLOSED_BY_CLIENT_FIN;
 
@@ -159,7 +173,7 @@ static __noinline int end_silently(struct socket_state *socket, struct connectio
     closed_by = CLOSED_BY_BACKEND_RST;
     if (waiting || connection->requests == 0) failure = FAILURE_RESET;
   }
-  end_connection(&socket->key, connection, closed_by, failure, bpf_ktime_get_ns());
+  end_connection(&socket->key, connection, closed_by, failure, clock_ns());
   return 0;
 }
 

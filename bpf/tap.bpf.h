@@ -7,6 +7,7 @@
 #ifndef PETREL_BPF_TAP_BPF_H
 #define PETREL_BPF_TAP_BPF_H
 
+#include "bpf/clock.bpf.h"
 #include "bpf/maps.bpf.h"
 #include "bpf/packet.bpf.h"
 
@@ -86,7 +87,7 @@ static __noinline int tap_emit(struct xdp_md *ctx, struct tap_header *at_hand) {
   __u64 bytes = data_end - data;
   barrier_var(bytes);
 
-  at_hand->time_ns = bpf_ktime_get_ns();
+  at_hand->time_ns = clock_ns();
   at_hand->packet_bytes = bytes;
   if (bytes > TAP_BYTES) bytes = TAP_BYTES;
   bpf_perf_event_output(ctx, &taps, BPF_F_CURRENT_CPU | bytes << 32, at_hand, sizeof(*at_hand));

@@ -45,13 +45,10 @@ static __always_inline void start_request(const struct connection_key *key,
                                           struct connection *connection,
                                           struct backend_stats *stats, __u64 start_ns) {
   /* The first request was labelled at its SYN; one on a kept connection is labelled here. */
-  if (connection->requests > 0) {
-    struct attempt attempt;
-    label_request(key, start_ns, &attempt);
-    connection->attempt = attempt.number;
-    connection->previous_failure = attempt.previous_failure;
-    connection->previous_backend_id = attempt.previous_backend_id;
-  }
+  if (connection->requests > 0)
+    label_next_request(key, connection, start_ns);
+  else
+    confirm_label(key, connection, start_ns);
   connection->requests++;
   connection->request_ns = start_ns;
   connection->response_ns = 0;
@@ -84,7 +81,7 @@ static __always_inline void take_queued(const struct connection_key *key,
 static __noinline int queue_requests(const struct connection_key *key,
                                      struct connection *connection, struct backend_stats *stats,
                                      const struct request_head *head, __u32 count) {
-  __u64 now_ns = bpf_ktime_get_ns();
+  __u64 now_ns = clock_ns();
 
   __sync_fetch_and_or(&connection->flags, CONNECTION_PIPELINED);
   for (__u32 i = 0; i <= QUEUED_REQUESTS && i < count; i++)
@@ -97,7 +94,8 @@ static __always_inline int begin_request(const struct connection_key *key,
                                          struct connection *connection,
                                          struct backend_stats *stats,
                                          const struct request_head *head, __u32 payload_bytes) {
-  __u64 now_ns = bpf_ktime_get_ns();
+  __u64 now_ns = clock_ns();
+
 
   if (connection->requests > 0 && is_recording())
     send_record(key, connection, payload_bytes, now_ns);
@@ -138,7 +136,7 @@ static __noinline int next_request(const struct connection_key *key, struct conn
 /* The first bytes of the current request's answer. Returns whether it waited for one. */
 static __noinline int end_request(const struct connection_key *key, struct connection *connection,
                                   struct backend_stats *stats, __u16 status) {
-  __u64 now_ns = bpf_ktime_get_ns();
+  __u64 now_ns = clock_ns();
   __u64 waited_ns = now_ns - connection->request_ns;
   __u8 failure = failure_of_status(status);
 
@@ -151,14 +149,9 @@ static __noinline int end_request(const struct connection_key *key, struct conne
   count_status(stats, status);
   add_to_histogram(stats->response_histogram, waited_ns);
   if (failure != FAILURE_NONE) {
-    struct failed failed = {.syn_ns = connection->syn_ns,
-                            .backend_id = connection->backend_id,
-                            .request = connection->requests,
-                            .attempt = connection->attempt,
-                            .failure = failure};
     connection->failure = failure;
     count_failure(stats, key->service_id, failure);
-    record_failure(key, &failed, now_ns);
+    record_request_failure(key, connection, failure, now_ns);
   }
   struct event *event = begin_connection_event(EVENT_ANSWER, key, connection, now_ns);
   if (event) {
@@ -299,7 +292,7 @@ static __always_inline void sense_client_segment(SEGMENT *ctx, const struct pack
   bool unanswered = connection->flags & CONNECTION_WAITING;
   if (packet->tcp->fin) __sync_fetch_and_or(&connection->flags, CONNECTION_CLIENT_FIN);
   end_connection(key, connection, packet->tcp->rst ? CLOSED_BY_CLIENT_RST : CLOSED_BY_CLIENT_FIN,
-                 unanswered ? FAILURE_ABANDONED : FAILURE_NONE, bpf_ktime_get_ns());
+                 unanswered ? FAILURE_ABANDONED : FAILURE_NONE, clock_ns());
 }
 
 /* How a backend's FIN or RST looks to the client whose request it may have left unanswered. */
@@ -331,7 +324,7 @@ static __always_inline void sense_backend_segment(SEGMENT *ctx, const struct pac
       if (connection->flags & CONNECTION_WAITING)
         hear_backend(ctx, key, connection, payload_offset(packet), packet->payload_bytes);
       else if (is_recording())
-        connection->last_byte_ns = bpf_ktime_get_ns();
+        connection->last_byte_ns = clock_ns();
     }
   }
   if (closes_window(packet)) SATURATING_INCREMENT(connection->zero_windows_out);
@@ -339,7 +332,7 @@ static __always_inline void sense_backend_segment(SEGMENT *ctx, const struct pac
   if (connection->state == CONNECTION_CLOSED) return;
   if (packet->tcp->fin) __sync_fetch_and_or(&connection->flags, CONNECTION_BACKEND_FIN);
   end_connection(key, connection, packet->tcp->rst ? CLOSED_BY_BACKEND_RST : CLOSED_BY_BACKEND_FIN,
-                 failure_of_close(connection, packet->tcp->rst), bpf_ktime_get_ns());
+                 failure_of_close(connection, packet->tcp->rst), clock_ns());
 }
 
 #endif /* PETREL_BPF_WIRE_BPF_H */

@@ -172,11 +172,38 @@ void note_facts(const Split& split, const TrainingOptions& options, TrainingRepo
   facts.held_out_log_loss = round_to_file_digits(report.held_out.log_loss);
 }
 
+// The rows that stay, by their labels' confidence. By name, so that the order of the runs and what
+// else there is change nothing.
+std::vector<Run> thin_out(const RunPointers& runs, uint64_t seed) {
+  std::vector<Run> thinned;
+  for (const Run* run : runs) {
+    std::seed_seq seeds(run->name.begin(), run->name.end());
+    std::mt19937_64 random(seeds);
+    Run kept{run->name, {}};
+    for (const LabelledRow& row : run->rows) {
+      if ((random() ^ seed * 0x9e3779b97f4a7c15ULL) % 255 < row.confidence) kept.rows.push_back(row);
+    }
+    thinned.push_back(std::move(kept));
+  }
+  return thinned;
+}
+
 }  // namespace
 
 Result<TrainingReport> train(std::span<const Run> runs, const TrainingOptions& options) {
-  const Result<Split> split = split_runs(runs, options);
+  Result<Split> split = split_runs(runs, options);
   if (!split) return split.error();
+  std::vector<Run> thinned;
+  if (options.weigh_by_confidence) {
+    thinned = thin_out(split->training, options.seed);
+    split->training.clear();
+    for (const Run& run : thinned) {
+      if (!run.rows.empty()) split->training.push_back(&run);
+    }
+    if (split->training.size() < 2 || !has_both_classes(split->training)) {
+      return input_error("expected rows of both labels to train on, found too few of any confidence");
+    }
+  }
 
   TrainingReport report;
   std::vector<double> to_try = options.c_candidates;

@@ -29,6 +29,9 @@ struct TrainingOptions {
   std::vector<std::string> held_out_runs = {};  // instead of drawing them
   std::vector<double> c_candidates = {0.0001, 0.001, 0.01, 0.1, 1};
   size_t folds = 5;  // at most; no more than there are training runs
+  // Rows count by the confidence in their labels: liblinear has no weights of rows, so each training
+  // row stays with that probability, drawn by seed, run and row. Held-out rows all stay.
+  bool weigh_by_confidence = false;
 };
 
 struct CandidateResult {

@@ -248,11 +248,14 @@ void World::fail_flows(std::uint32_t count) {
     evidence.failure_ns = now_ns();
     evidence.failed_syn_ns = evidence.failure_ns;
     evidence.failed_backend_id = destination_of(syn.packet).address.bytes[15];
-    evidence.unclaimed = kNeverUsedUp;
+    evidence.unclaimed = evidence.total = kNeverUsedUp;
+    evidence.failures = 1;
+    // As the driver's SYNs have it: these come when nothing has moved their clock on.
+    evidence.flags = bpf::CLIENT_TIMESTAMPS;
     evidence.failure = bpf::FAILURE_RESET;
     evidence.failed_attempt = 1;
     const bpf::address client = flow_source(flow).address;
-    update("clients", bpf::client_key{client, kService}, evidence);
+    update("clients", bpf::client_key{client, kService, 0}, evidence);
     filter.epochs[bpf::hash_client(&client, kService) % CLIENT_EPOCHS] =
         bpf::client_epoch(evidence.failure_ns);
   }

@@ -111,6 +111,7 @@ int Balancer::load(const LoadOptions& options) {
   skeleton_->rodata->failover_after_ns = options.failover_after.count();
   skeleton_->rodata->tap_on = options.tap_on;
   skeleton_->rodata->back_by_redirect = options.back_by_redirect;
+  skeleton_->rodata->clock_is_set = options.set_clock;
   std::memcpy(&skeleton_->rodata->encap_source_v4, kEncapV4.data(), kEncapV4.size());
   std::memcpy(skeleton_->rodata->encap_source_v6, kEncapV6.data(), kEncapV6.size());
   for (bpf_map* map : {skeleton_->maps.backends, skeleton_->maps.weights,
@@ -124,6 +125,7 @@ int Balancer::load(const LoadOptions& options) {
   bpf_map__set_max_entries(skeleton_->maps.verdicts, kServices * bpf::VERDICTS);
   bpf_map__set_max_entries(skeleton_->maps.ring, kServices * 2 * kSlots);
   bpf_map__set_max_entries(skeleton_->maps.connections, options.max_connections);
+  bpf_map__set_max_entries(skeleton_->maps.clients, options.max_clients);
   if (const int rc = balancer_bpf__load(skeleton_); rc != 0) return rc;
   const std::size_t flows = bpf_map__max_entries(skeleton_->maps.half_open);
   void* table = mmap(nullptr, flows * sizeof(bpf::half_open), PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -158,6 +160,8 @@ void BalancerTest::SetUp() {
 Outcome Balancer::run(const Packet& packet) {
   Outcome outcome;
   outcome.packet.resize(packet.size() + 256);  // room to see a packet that grew
+  pass(kPacketTime);
+  skeleton_->bss->set_now_ns = now_ns_;
   LIBBPF_OPTS(bpf_test_run_opts, options);
   options.data_in = packet.data();
   options.data_size_in = static_cast<std::uint32_t>(packet.size());
@@ -246,6 +250,7 @@ void Balancer::reset() {
   std::ranges::fill(half_open_, bpf::half_open{});
   events();
   records();
+  now_ns_ = monotonic_now_ns();
 }
 
 std::uint32_t Balancer::ring_offset(std::uint16_t service, bool neutral) const {

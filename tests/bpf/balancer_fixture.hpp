@@ -36,6 +36,9 @@ struct LoadOptions {
   bool tap_on = false;
   bool back_by_redirect = false;
   std::uint32_t max_connections = 1024;
+  std::uint32_t max_clients = 1024;
+  // Off: the kernel's own clock, for who runs packets on several CPUs.
+  bool set_clock = true;
 
   auto operator<=>(const LoadOptions&) const = default;
 };
@@ -50,6 +53,7 @@ using VerdictCounts = std::array<std::uint64_t, bpf::VERDICTS>;
 constexpr std::uint32_t kOurIfindex = 1;   // lo: where BPF_PROG_TEST_RUN lets packets come from
 constexpr std::uint32_t kHopIfindex = 100;  // + backend id: where its cached next hop is
 constexpr std::uint32_t kSlots = 61;        // of each ring
+constexpr std::chrono::nanoseconds kPacketTime = 100us;
 // dsr's outer sources: these 16 bits, or 64, and then the flow's own.
 constexpr std::array<std::uint8_t, 2> kEncapV4{172, 16};
 constexpr std::array<std::uint8_t, 8> kEncapV6{0x01, 0, 0, 0, 0, 0, 0xab, 0xcd};
@@ -78,6 +82,10 @@ class Balancer {
   void reset();  // empties what packets have filled
 
   Outcome run(const Packet& packet);
+  // The program's clock, where it is set: each packet comes kPacketTime after the one before, and
+  // what comes by nobody's doing (a client waits, a timer runs) is passed here.
+  void pass(std::chrono::nanoseconds time) { now_ns_ += static_cast<std::uint64_t>(time.count()); }
+  std::uint64_t now_ns() const { return now_ns_; }
 
   // Everything of hosts.hpp, all slots of `service` naming b1, those of `other_service` b4; the
   // agent alive. Then change what the test is about.
@@ -146,6 +154,7 @@ class Balancer {
   balancer_bpf* skeleton_ = nullptr;
   ring_buffer* event_ring_ = nullptr;
   Sent sent_;
+  std::uint64_t now_ns_ = 0;
   std::vector<std::uint32_t> endpoint_slots_;  // those that are not free
   std::span<bpf::half_open> half_open_;  // the map itself: a flood's tests read it often
 };

@@ -45,6 +45,7 @@ Segment Conversation::next_of_backend(std::uint8_t flags, const std::string& pay
 
 Outcome Conversation::from_client(std::uint8_t flags, const std::string& payload) {
   last_client_ = next_of_client(flags, payload);
+  if (flags == kSyn) last_client_.tcp_options = syn_options_;
   client_seq_ += sequence_space(last_client_);
   Outcome outcome = lb_.run(build(last_client_));
   last_backend_id_ = is_tracked() ? entry().backend_id : last_backend_id_;
@@ -68,11 +69,13 @@ Conversation& Conversation::syn_ack() {
   return *this;
 }
 
-Conversation& Conversation::open() {
-  syn().syn_ack();
+Conversation& Conversation::accept() {
+  syn_ack();
   from_client(kAck);
   return *this;
 }
+
+Conversation& Conversation::open() { return syn().accept(); }
 
 Conversation& Conversation::request(const std::string& payload) {
   from_client(kAck | kPsh, payload);
@@ -131,6 +134,9 @@ bpf::connection Conversation::entry() const {
   connection.backend_end_seq = flow.backend_seq + 1;
   connection.previous_failure = flow.previous_failure;
   connection.previous_backend_id = flow.previous_backend_id;
+  connection.previous_hash = flow.previous_hash;
+  connection.evidence = flow.evidence;
+  connection.confidence = flow.confidence;
   return connection;
 }
 

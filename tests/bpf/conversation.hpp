@@ -29,8 +29,13 @@ class Conversation {
   Outcome repeat_client() { return lb_.run(build(last_client_)); }
   Outcome repeat_backend() { return lb_.run(build(last_backend_)); }
 
+  // Options and sequence number (else one by its port) of its next SYN.
+  void set_sequence(std::uint32_t seq) { client_seq_ = seq; }
+  void set_syn_options(std::vector<std::uint8_t> options) { syn_options_ = std::move(options); }
+
   Conversation& syn();      // a client's next SYN: of a new connection if there was one before
   Conversation& syn_ack();
+  Conversation& accept();   // SYN-ACK, ACK
   Conversation& open();     // SYN, SYN-ACK, ACK
   Conversation& request(const std::string& payload = kRequest);
   Conversation& answer(int status = 200);
@@ -56,6 +61,7 @@ class Conversation {
   // Starts in the upper half of the sequence space and wraps within a test: where signs go wrong.
   std::uint32_t backend_seq_ = 0xffffffd0;
   std::uint32_t last_backend_id_ = 0;
+  std::vector<std::uint8_t> syn_options_;
   Segment last_client_;
   Segment last_backend_;
 };

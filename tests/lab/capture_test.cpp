@@ -77,7 +77,7 @@ TEST_F(CaptureTest, LabelsWhatWasRetriedAndNotWhatWasServed) {
 
   const Table table = read_table(csv);
   EXPECT_EQ(table.header.front(), "run");
-  EXPECT_EQ(table.header.back(), "retried");
+  EXPECT_EQ(table.header.back(), "confidence");
   EXPECT_EQ(table.count("run", "r1"), static_cast<long>(table.rows.size()));
   for (const auto& row : table.rows) ASSERT_EQ(row.size(), table.header.size());
   EXPECT_EQ(table.count("retried", "0") + table.count("retried", "1"),

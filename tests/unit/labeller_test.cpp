@@ -108,6 +108,58 @@ TEST_F(LabellerTest, ARetryAfterTheWindowLabelsNothing) {
   EXPECT_EQ(labeller_.counters().retries_unmatched, 1U);
 }
 
+TEST_F(LabellerTest, ALabelBringsItsEvidenceAndConfidence) {
+  run_until(kStart + kSecond);
+  const bpf::event failed = failed_end(kStart + kSecond, 1, 1);
+  send(failed);
+  send(failed_end(kStart + kSecond, 2, 1));
+  bpf::event retry = retry_of(failed, kStart + 2 * kSecond);
+  retry.evidence = bpf::EVIDENCE_FAILURE | bpf::EVIDENCE_NEAR_PORT;
+  retry.confidence = 200;
+  send(retry);
+  run_until(kStart + 20 * kSecond);
+  ASSERT_EQ(rows_.size(), 2U);
+  EXPECT_EQ(rows_[0].evidence, bpf::EVIDENCE_FAILURE | bpf::EVIDENCE_NEAR_PORT);
+  EXPECT_EQ(rows_[0].confidence, 200);
+  EXPECT_EQ(rows_[1].evidence, 0);  // nothing came that might have been its retry
+  EXPECT_EQ(rows_[1].confidence, 255);
+}
+
+TEST_F(LabellerTest, ALabelIsTakenBackWhereAnotherRequestIsAskedFor) {
+  run_until(kStart + kSecond);
+  const bpf::event failed = failed_end(kStart + kSecond, 1, 1);
+  const bpf::event other = failed_end(kStart + kSecond, 2, 1);
+  send(failed);
+  send(other);
+  for (const bpf::event& each : {failed, other}) send(retry_of(each, kStart + 2 * kSecond));
+  bpf::event no_retry = retry_of(failed, kStart + 2 * kSecond + kMs);
+  no_retry.type = bpf::EVENT_NO_RETRY;
+  no_retry.evidence = bpf::EVIDENCE_OTHER_REQUEST;
+  no_retry.confidence = 240;
+  send(no_retry);
+  run_until(kStart + 20 * kSecond);
+  ASSERT_EQ(rows_.size(), 2U);
+  EXPECT_FALSE(rows_[0].retried);
+  EXPECT_EQ(rows_[0].evidence, bpf::EVIDENCE_OTHER_REQUEST);
+  EXPECT_EQ(rows_[0].confidence, 240);
+  EXPECT_TRUE(rows_[1].retried);
+  EXPECT_EQ(labeller_.counters().withdrawn, 1U);
+}
+
+TEST_F(LabellerTest, ARetryAfterOneThatWasTakenBackLabelsAgain) {
+  run_until(kStart + kSecond);
+  const bpf::event failed = failed_end(kStart + kSecond, 1, 1);
+  send(failed);
+  send(retry_of(failed, kStart + 2 * kSecond));
+  bpf::event no_retry = retry_of(failed, kStart + 2 * kSecond + kMs);
+  no_retry.type = bpf::EVENT_NO_RETRY;
+  send(no_retry);
+  send(retry_of(failed, kStart + 3 * kSecond));
+  run_until(kStart + 20 * kSecond);
+  ASSERT_EQ(rows_.size(), 1U);
+  EXPECT_TRUE(rows_[0].retried);
+}
+
 TEST_F(LabellerTest, ARetryAtTheEndOfTheWindowStillLabels) {
   run_until(kStart + kSecond);
   const bpf::event failed = failed_end(kStart + kSecond, 1, 1);
@@ -282,6 +334,8 @@ LabelledRow some_row() {
   row.features[0] = -5;
   row.features[kFeatureCount - 1] = INT32_MAX;
   row.retried = true;
+  row.evidence = 3;
+  row.confidence = 7;
   return row;
 }
 
@@ -318,8 +372,10 @@ TEST(Csv, WhatIsWrongIsNamedByLineAndColumn) {
        "x.csv: line 2: column 8 (point): expected waiting_syn, waiting_response, answer or end, "
        "found \"never\""},
       {header + good, "x.csv: line 2: expected a newline, found the end of file"},
-      {header + good.substr(0, good.size() - 1) + "2\n",
+      {header + good.substr(0, good.size() - 5) + "2,3,7\n",
        "x.csv: line 2: column 33 (retried): expected an integer from 0 to 1, found \"2\""},
+      {header + good.substr(0, good.size() - 1) + "256\n",
+       "x.csv: line 2: column 35 (confidence): expected an integer from 0 to 255, found \"256\""},
   };
   for (const auto& [text, message] : cases) {
     std::istringstream in(text);

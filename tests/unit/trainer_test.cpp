@@ -116,6 +116,29 @@ TEST(Trainer, TheModelCanBeSavedAndItsFactsAreItsOwn) {
   }
 }
 
+TEST(Trainer, RowsCountByTheConfidenceInTheirLabels) {
+  Runs runs = synthetic_runs(6, 2000, 8);
+  const Result<TrainingReport> clean = train(runs, {.held_out_runs = {"run-0"}});
+  // Rows whose labels are wrong, and known to be doubtful, beside those that are right.
+  for (auto& run : runs) {
+    const std::vector<LabelledRow> rows = run.rows;
+    for (LabelledRow row : rows) {
+      row.retried = !row.retried;
+      row.confidence = 0;
+      run.rows.push_back(row);
+    }
+  }
+  const TrainingOptions weighing{.held_out_runs = {"run-0"}, .weigh_by_confidence = true};
+  const Result<TrainingReport> weighed = train(runs, weighing);
+  const Result<TrainingReport> plain = train(runs, {.held_out_runs = {"run-0"}});
+  ASSERT_TRUE(clean && weighed && plain);
+  EXPECT_EQ(weighed->model.features, clean->model.features);
+  EXPECT_NE(plain->model.features, clean->model.features);
+  const Result<TrainingReport> again = train(runs, weighing);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(serialize_model(again->model), serialize_model(weighed->model));
+}
+
 TEST(Trainer, HeldOutRowsDoNotTouchTheModel) {
   Runs runs = synthetic_runs(5, 500, 7);
   const TrainingOptions options{.held_out_runs = {"run-3"}};

@@ -9,6 +9,7 @@
 
 #include "base/clock.hpp"
 #include "config/address.hpp"
+#include "features/unseen_retries.hpp"
 
 namespace petrel {
 namespace json = boost::json;
@@ -42,6 +43,14 @@ json::object failures_json(const bpf::service_stats& stats) {
     out[kFailures[kind]] = stats.failures[kind];
   }
   return out;
+}
+
+double unseen_retries(const bpf::service_stats& stats) {
+  return unseen_retry_share({.failures = std::accumulate(std::begin(stats.failures) + 1,
+                                                         std::end(stats.failures), std::uint64_t{0}),
+                             .retries = stats.retries,
+                             .unreadable_failures = stats.unreadable_failures,
+                             .unreadable_retries = stats.unreadable_retries});
 }
 
 json::object socket_json(const bpf::backend_stats& stats) {
@@ -152,6 +161,7 @@ json::object service_json(const Agent& agent, const ServiceLoop& service) {
           {"lost_events_share", agent.losses().lost_share()},
           {"first_attempts", stats.first_attempts},
           {"retries", stats.retries},
+          {"unseen_retries_share", unseen_retries(stats)},
           {"steered", stats.steered},
           {"off_ring", stats.off_ring},
           {"neutral_placements", stats.neutral},

@@ -28,6 +28,11 @@ void print_service(const json::object& service) {
              number(service.at("first_attempts")), number(service.at("retries")),
              number(service.at("steered")), number(service.at("off_ring")),
              number(service.at("neutral_placements")));
+  if (const double unseen = number(service.at("unseen_retries_share")); unseen > 0) {
+    fmt::print("  about {:.1f} % of all retries cannot be seen: on kept connections that are no "
+               "HTTP/1.x\n",
+               100 * unseen);
+  }
   fmt::print("  {:<15} {:>7} {:>7} {:>7} {:<11} {:>7} {:>8} {:>9} {:>9} {:>9} {:>10}\n", "backend",
              "weight", "share", "risk", "reason", "waiting", "conns", "answers", "failures",
              "conn p50", "resp p50");

@@ -163,6 +163,9 @@ void add_train(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--held-out", arguments->options.held_out_runs,
                       "Runs kept for testing, instead of drawing them");
+  command->add_flag("--weigh-by-confidence", arguments->options.weigh_by_confidence,
+                    "Let each training row count by the confidence in its label: it stays with that "
+                    "probability, drawn by the seed");
   command->add_option("--date", arguments->options.date, "Date to record, UTC (default: today)");
   command->add_flag("--json", arguments->as_json, "Print petrel/train/v1");
   command->callback([arguments, &action] { action = [arguments] { return run_train(*arguments); }; });

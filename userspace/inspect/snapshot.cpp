@@ -142,7 +142,7 @@ std::optional<bpf::half_open> Snapshot::half_open(const bpf::connection_key& key
 }
 
 std::optional<bpf::client> Snapshot::client(const bpf::connection_key& key) const {
-  return look_up<bpf::client>(clients_, bpf::client_key{key.client, key.service_id});
+  return look_up<bpf::client>(clients_, bpf::client_key{key.client, key.service_id, 0});
 }
 
 std::optional<bpf::half_open> Snapshot::unanswered(const bpf::connection_key& key) const {
@@ -150,12 +150,12 @@ std::optional<bpf::half_open> Snapshot::unanswered(const bpf::connection_key& ke
   const std::uint32_t index =
       static_cast<std::uint32_t>(bpf::hash_mix(hash)) & constants_.pending_mask;
   const auto pending = look_up<bpf::pending>(pending_, index);
-  if (!pending || pending->tag != (hash | 1)) return {};
+  if (!pending || pending->tag != (hash | 1) || (pending->flags & bpf::PENDING_WAITS) == 0) return {};
   bpf::connection_key earlier = key;
   earlier.client_port_be = pending->client_port_be;
   earlier.service_port_be = pending->service_port_be;
   auto flow = half_open(earlier);
-  const bool waits = flow && flow->syn_ns == pending->syn_ns &&
+  const bool waits = flow && static_cast<std::uint32_t>(flow->syn_ns >> 10) == pending->syn_at &&
                      (flow->flags & bpf::CONNECTION_WAITING_SYN) != 0;
   return waits ? flow : std::nullopt;
 }

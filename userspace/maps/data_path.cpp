@@ -31,7 +31,7 @@ void DestroyLink::operator()(bpf_link* link) const { bpf_link__destroy(link); }
 namespace {
 
 // Work space of one program: not shared, not pinned.
-constexpr std::array<std::string_view, 4> kPrivateMaps = {"new_connection", "scratch", "segments",
+constexpr std::array<std::string_view, 5> kPrivateMaps = {"label_work", "new_connection", "scratch", "segments",
                                                           "tap_state"};
 
 // What an LRU map needs beyond its entries: each CPU keeps up to this many free ones to itself.

@@ -19,6 +19,8 @@ const std::vector<std::string>& csv_columns() {
                                       "elapsed_ns", "failure",    "status",  "attempt"};
     for (const FeatureInfo& feature : kFeatures) names.emplace_back(feature.name);
     names.emplace_back("retried");
+    names.emplace_back("evidence");
+    names.emplace_back("confidence");
     return names;
   }();
   return kNames;
@@ -122,6 +124,8 @@ std::string_view read_row(LineReader& line, LabelledRow& row) {
   row.attempt = static_cast<uint8_t>(line.number<unsigned>(0, 255));
   for (int32_t& feature : row.features) feature = line.number<int32_t>();
   row.retried = line.number<unsigned>(0, 1) == 1;
+  row.evidence = static_cast<uint8_t>(line.number<unsigned>(0, 255));
+  row.confidence = static_cast<uint8_t>(line.number<unsigned>(0, 255));
   line.end();
   return run;
 }
@@ -181,6 +185,8 @@ std::string csv_line(std::string_view run, const LabelledRow& row) {
   add(row.attempt);
   for (const int32_t feature : row.features) add(feature);
   add(row.retried ? 1 : 0);
+  add(row.evidence);
+  add(row.confidence);
   return line;
 }
 

@@ -2,8 +2,9 @@
 // Labelled rows as CSV: a header line, then one row a line, all numbers decimal integers.
 //
 // Columns: run, time_ns, service, backend, client, connection, request, point, elapsed_ns, failure,
-// status, attempt, each feature by its name (Q16), retried. The reader takes exactly these columns
-// in exactly this order: a file made with other features cannot be trained on.
+// status, attempt, each feature by its name (Q16), retried, evidence (enum label_evidence) and
+// confidence (0 to 255) of that label. The reader takes exactly these columns in exactly this order: a
+// file made with other features cannot be trained on.
 #pragma once
 
 #include <iosfwd>

@@ -79,6 +79,7 @@ void Labeller::on_tick(std::shared_ptr<const Snapshot> snapshot, uint64_t now_ns
 
 void Labeller::on_event(const bpf::event& event) {
   if (event.type == bpf::EVENT_RETRY) return on_retry(event);
+  if (event.type == bpf::EVENT_NO_RETRY) return on_no_retry(event);
   if (event.type != bpf::EVENT_ANSWER && event.type != bpf::EVENT_END) return;
 
   Held& held = hold({event.key.client, event.key.client_port_be, event.key.service_id,
@@ -107,7 +108,7 @@ void Labeller::finish(uint64_t now_ns) {
 Labeller::Held& Labeller::hold(const RequestKey& key, uint64_t time_ns) {
   const auto [found, added] = by_key_.try_emplace(key);
   if (added) {
-    held_.push_back({key, 0, 0, {}});
+    held_.push_back({.key = key, .rows = {}});
     found->second = std::prev(held_.end());
   } else {
     held_.splice(held_.end(), held_, found->second);
@@ -128,7 +129,7 @@ void Labeller::on_retry(const bpf::event& event) {
   const auto found = by_key_.find(key);
   if (found == by_key_.end()) {
     // Its failure's event may still be under way from another CPU's part of the ring buffer.
-    hold(key, event.time_ns).retry_ns = event.time_ns;
+    note(hold(key, event.time_ns), event);
     while (held_.size() > options_.max_held_rows) drop_oldest();
     return;
   }
@@ -136,8 +137,24 @@ void Labeller::on_retry(const bpf::event& event) {
   if (event.time_ns > held.last_ns + ns(options_.retry_window)) {
     counters_.retries_unmatched++;
   } else {
-    held.retry_ns = event.time_ns;
+    note(held, event);
   }
+}
+
+void Labeller::note(Held& held, const bpf::event& event) {
+  held.retry_ns = event.time_ns;
+  held.evidence = event.evidence;
+  held.confidence = event.confidence;
+}
+
+// The rows may be gone already: then they were written with the label that the retry had.
+void Labeller::on_no_retry(const bpf::event& event) {
+  const auto found = by_key_.find({event.key.client, event.previous_port_be, event.key.service_id,
+                                   event.previous_request, event.previous_syn_ns});
+  if (found == by_key_.end() || found->second->retry_ns == 0) return;
+  note(*found->second, event);
+  found->second->retry_ns = 0;
+  counters_.withdrawn++;
 }
 
 void Labeller::add_row(Held& held, const bpf::event& event, const Observation& observation,
@@ -193,6 +210,8 @@ void Labeller::release(uint64_t now_ns) {
     if (held.rows.empty() && held.retry_ns != 0) counters_.retries_unmatched++;
     for (LabelledRow& row : held.rows) {
       row.retried = held.retry_ns != 0;
+      row.evidence = held.evidence;
+      row.confidence = held.confidence;
       counters_.written++;
       if (row.retried) counters_.retried++;
       sink_(row);

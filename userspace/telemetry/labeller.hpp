@@ -5,7 +5,8 @@
 // passed while it waited, each with features as of the snapshot in force at that moment: no row
 // sees its own future. Rows are held until the retry window after their request's last event has
 // passed; a RETRY that names the request before then labels them 1. A handshake that succeeded is
-// part of its connection's first request: the retry of that one labels it too. Not thread-safe.
+// part of its connection's first request: the retry of that one labels it too. A NO_RETRY that names
+// it takes the label back. Not thread-safe.
 #pragma once
 
 #include <chrono>
@@ -41,6 +42,7 @@ class Labeller {
     uint64_t dropped_no_snapshot = 0;  // before the first tick, or older than the history
     uint64_t dropped_unfinished = 0;   // the capture ended within their retry window
     uint64_t retries_unmatched = 0;    // named a request that had no rows within the window
+    uint64_t withdrawn = 0;            // labels taken back: another request was asked for
   };
 
   Labeller(LabellerOptions options, Sink sink);
@@ -74,12 +76,16 @@ class Labeller {
     RequestKey key;
     uint64_t last_ns = 0;   // last event of the request: its window begins here
     uint64_t retry_ns = 0;  // when a retry of it began; 0 = none
+    uint8_t evidence = 0;
+    uint8_t confidence = 255;
     std::vector<LabelledRow> rows;
   };
   using HeldList = std::list<Held>;  // by last_ns, roughly: in the order of their last events
 
   Held& hold(const RequestKey& key, uint64_t time_ns);
   void on_retry(const bpf::event& event);
+  void on_no_retry(const bpf::event& event);
+  static void note(Held& held, const bpf::event& event);
   void add_row(Held& held, const bpf::event& event, const Observation& observation,
                uint64_t time_ns);
   void add_waiting_rows(Held& held, const bpf::event& event, Point point, uint64_t begin_ns,

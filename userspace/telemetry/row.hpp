@@ -24,6 +24,8 @@ struct LabelledRow {
   uint8_t attempt = 0;  // 0 = not known
   FeatureVector features{};
   bool retried = false;  // the label
+  uint8_t evidence = 0;      // enum label_evidence: of the retry, or of what was none after all
+  uint8_t confidence = 255;  // in the label: 255 is certain
 
   bool operator==(const LabelledRow&) const = default;
 };
