@@ -307,6 +307,7 @@ asio::awaitable<void> Agent::sweep_loop() {
 // A client that gives up connecting sends nothing: only the clock ends such an entry.
 void Agent::expire(const bpf::half_open& flow) {
   ++facts_.expired_handshakes;
+  record_expired(flow);
   ServiceLoop* service = find_service(flow.key.service_id);
   if (service == nullptr) return;
   if (BackendLoop* backend = service->find(flow.backend_id)) {

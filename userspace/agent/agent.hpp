@@ -146,6 +146,7 @@ class Agent {
   void end_loose_readers();  // that see more of clients than is now configured
   void begin_captures();
   void on_record(const bpf::record& record);
+  void record_expired(const bpf::half_open& flow);
   void end_captures(std::uint64_t now_ns, std::chrono::nanoseconds elapsed, const MoveHash& moves);
   void follow_recording();  // records are sent while somebody wants them
 

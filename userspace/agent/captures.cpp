@@ -158,6 +158,32 @@ void Agent::begin_captures() {
   for (const auto& capture : captures_) capture->begin_tick(*this, facts_.ticks);
 }
 
+// The data path says nothing of a SYN that nobody ever answered or sent again.
+void Agent::record_expired(const bpf::half_open& flow) {
+  bpf::record record{};
+  record.time_ns = monotonic_ns();
+  record.key = flow.key;
+  bpf::connection& told = record.connection;
+  told.backend_id = flow.backend_id;
+  told.flags = flow.flags & ~std::uint32_t{bpf::CONNECTION_WAITING_SYN | bpf::HALF_OPEN_BUSY};
+  told.state = bpf::CONNECTION_SYN;
+  told.syn_ns = flow.syn_ns;
+  told.syn_seq = flow.syn_seq;
+  told.close_ns = record.time_ns;
+  told.closed_by = bpf::CLOSED_BY_TIMEOUT;
+  told.failure = bpf::FAILURE_HANDSHAKE_TIMEOUT;
+  told.attempt = flow.attempt;
+  told.previous_failure = flow.previous_failure;
+  told.previous_backend_id = flow.previous_backend_id;
+  told.previous_hash = flow.previous_hash;
+  told.evidence = flow.evidence;
+  told.confidence = flow.confidence;
+  told.moves = flow.moves;
+  told.syn_repeats = flow.syn_repeats;
+  told.owner = bpf::SENSOR_WIRE;
+  on_record(record);
+}
+
 void Agent::on_record(const bpf::record& record) {
   for (const auto& capture : captures_) capture->on_record(record);
 }
