@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "tests/bench/world.hpp"
 
+#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
@@ -250,8 +251,8 @@ void World::fail_flows(std::uint32_t count) {
     evidence.failed_backend_id = destination_of(syn.packet).address.bytes[15];
     evidence.unclaimed = evidence.total = kNeverUsedUp;
     evidence.failures = 1;
-    // As the driver's SYNs have it: these come when nothing has moved their clock on.
-    evidence.flags = bpf::CLIENT_TIMESTAMPS;
+    // By its port: the driver's SYNs all have one timestamp, whose clock would stand still.
+    evidence.failed_port_be = htons(flow_source(flow).port);
     evidence.failure = bpf::FAILURE_RESET;
     evidence.failed_attempt = 1;
     const bpf::address client = flow_source(flow).address;
