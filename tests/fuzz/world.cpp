@@ -201,7 +201,7 @@ void World::write_ring(Instance& instance, std::uint16_t id, std::uint32_t turn)
 }
 
 void World::write_heartbeat(Instance& instance, bool silent) {
-  instance.control[0] = {silent ? 0U : 1U, std::numeric_limits<std::int64_t>::max(), 1, 0};
+  instance.control[0] = {silent ? 0U : 1U, std::numeric_limits<std::int64_t>::max(), 1, 0, 0, 0};
 }
 
 void World::write_service(Instance& instance, const Service& service) const {
