@@ -299,6 +299,7 @@ static __noinline __u32 leave_gone(const struct arrival *arrival, struct connect
   struct wait wait = wait_of(connection, service->service_id);
   if (stats && (connection->flags & CONNECTION_WAITING))
     end_wait(&wait, stats, connection->request_ns, now_ns);
+  if (connection->queued) end_queued(connection, service->service_id, now_ns);
   connection->backend_id = placement.backend_id;
   __sync_fetch_and_or(&connection->flags, CONNECTION_MOVED);
   count_verdict(service->service_id, VERDICT_GONE_MOVED);

@@ -137,7 +137,7 @@ std::string Model::segment(const bpf::connection_key& key, bool payload, bool fi
   if (flow.full && gone(flow.full->backend)) {
     if (reset_gone) {
       flow.full->closed = true;
-      flow.full->waiting = false;
+      flow.full->waiting = 0;
       return verdict(seen, bpf::VERDICT_GONE_RESET);
     }
     std::uint32_t notes = 0;
@@ -146,7 +146,7 @@ std::string Model::segment(const bpf::connection_key& key, bool payload, bool fi
     if (seen.verdict == bpf::VERDICT_NO_BACKEND)
       return verdict(seen, bpf::VERDICT_NO_BACKEND, notes);
     flow.full->backend = seen.backend;
-    flow.full->waiting = false;
+    flow.full->waiting = 0;
     return verdict(seen, bpf::VERDICT_FORWARDED, notes | note(bpf::VERDICT_GONE_MOVED));
   }
   if (!flow.full) {
@@ -167,10 +167,10 @@ std::string Model::segment(const bpf::connection_key& key, bool payload, bool fi
   if (full.backend != seen.backend)
     return "AFFINITY BROKEN: at " + std::to_string(full.backend) + ", sent to " +
            std::to_string(seen.backend);
-  if (payload && !full.closed) full.waiting = true;
+  if (payload && !full.closed) full.waiting = std::min(full.waiting + 1, 1 + QUEUED_REQUESTS);
   if (fin || rst) {
     full.closed = true;
-    full.waiting = false;
+    full.waiting = 0;
   }
   return verdict(seen, bpf::VERDICT_FORWARDED);
 }
@@ -201,7 +201,7 @@ std::string Model::refusal(const bpf::connection_key& key, std::uint32_t from, c
     if (flow.full->backend != from) return verdict(seen, bpf::VERDICT_LATE_BACKEND);
     if (gone(from)) return verdict(seen, bpf::VERDICT_GONE_RESET);
     flow.full->closed = true;
-    flow.full->waiting = false;
+    flow.full->waiting = 0;
     return verdict(seen, bpf::VERDICT_RETURNED);
   }
   if (!flow.half) return verdict(seen, bpf::VERDICT_NO_CONNECTION);
@@ -232,7 +232,8 @@ std::string Model::answer(const bpf::connection_key& key, std::uint32_t from, bo
   }
   if (flow.full->backend != from) return verdict(seen, bpf::VERDICT_LATE_BACKEND);
   if (gone(from)) return verdict(seen, bpf::VERDICT_GONE_RESET);
-  if (payload || fin) flow.full->waiting = false;
+  if (payload) flow.full->waiting = std::max(flow.full->waiting - 1, 0);
+  if (fin) flow.full->waiting = 0;
   if (fin) flow.full->closed = true;
   return verdict(seen, bpf::VERDICT_RETURNED);
 }
@@ -259,10 +260,11 @@ std::int64_t Model::waiting_syns(std::uint32_t backend) const {
 }
 
 std::int64_t Model::waiting_requests(std::uint32_t backend) const {
-  return std::ranges::count_if(flows_, [&](const auto& entry) {
-    const auto& full = entry.second.full;
-    return full && full->waiting && full->backend == backend;
-  });
+  std::int64_t sum = 0;
+  for (const auto& [key, flow] : flows_) {
+    if (flow.full && flow.full->backend == backend) sum += flow.full->waiting;
+  }
+  return sum;
 }
 
 }  // namespace petrel::fuzz

@@ -39,7 +39,8 @@ struct HalfFlow {
 
 struct FullFlow {
   std::uint32_t backend = 0;
-  bool waiting = false, closed = false;
+  int waiting = 0;  // requests: one, and those that were sent ahead of its answer
+  bool closed = false;
 };
 
 class Model {

@@ -224,15 +224,15 @@ void World::write_service(Instance& instance, const Service& service) const {
   budget.burst_q16 = budget.tokens_q16 = 3U << 16;
   const std::uint32_t id = service.id;
   instance.update("budgets", &id, &budget);
-  instance.service_inflight[id].limit = 14;
-  instance.service_inflight[id].retry_limit = 11;
+  instance.service_inflight[id].limit = 8;
+  instance.service_inflight[id].retry_limit = 6;
 }
 
 void World::write(Instance& instance) const {
   for (const Service& service : services_) write_service(instance, service);
   for (const Backend& backend : backends_) {
     write_backend(instance, backend.id);
-    instance.inflight[backend.id].limit = 6;
+    instance.inflight[backend.id].limit = 4;
   }
   for (const Way& way : ways_) {
     const bpf::route_key key{way.prefix_bits, way.prefix};
