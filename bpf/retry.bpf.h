@@ -129,9 +129,9 @@ static __always_inline __u8 weigh_address(const struct client *client, const str
   __u64 others = (__u64)(client->arrivals - 1 - client->arrivals_before) * 64;
   __u64 odds = ODDS_ADDRESS;
 
-  if (!pending || !pending->gap) {
+  if (!pending) {
     if (seen & EVIDENCE_OTHER_CLOCK) others += ODDS_ADDRESS; /* nothing says that it is seldom heard */
-  } else {
+  } else if (pending->gap) { /* 0: it was heard once */
     __u32 delay = clock_ticks(now_ns) - clock_ticks(client->failure_ns);
     __u64 expected = (__u64)delay * 64 / pending->gap;
     if (expected > others) others = expected;
