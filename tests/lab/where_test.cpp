@@ -197,8 +197,12 @@ TEST_F(WhereTest, NamesTheNextBackendOfASynThatIsNotAnswered) {
   EXPECT_EQ(waiting.text("/has/name"), "b2");
   await("it is connected", [&] { return !client.out().empty(); });
   const Facts after = where();
-  EXPECT_EQ(after.text("/has/name"), waiting.text("/half_open/next/backend/name"));
   EXPECT_EQ(after.text("/connection/why/0"), "failed_over");
+  EXPECT_NE(after.text("/has/name"), "b2");
+  // A SYN that waits is a risk: a ring that moved for it meanwhile may have another next backend.
+  if (lab.status().service("moved_slots") == 0) {
+    EXPECT_EQ(after.text("/has/name"), waiting.text("/half_open/next/backend/name"));
+  }
 }
 
 TEST_F(WhereTest, SaysItOfClientsWithAffinity) {
