@@ -75,8 +75,9 @@ TEST_F(LoopTest, AHangingBackendLosesItsTrafficAndGetsItBack) {
   const Summary summary = lab.end_client(client);
   const Status end = lab.status();
   EXPECT_GT(summary.retries(), 2);
-  EXPECT_NEAR(end.service("retries"), summary.retries(), 0.2 * summary.retries() + 2);
-  EXPECT_NEAR(end.number("/loop/retries_seen"), summary.retries(), 0.2 * summary.retries() + 2);
+  // Few retries; when Linux moves its ports (each 10 s) some have nothing but their address.
+  EXPECT_NEAR(end.service("retries"), summary.retries(), 0.5 * summary.retries() + 3);
+  EXPECT_NEAR(end.number("/loop/retries_seen"), summary.retries(), 0.5 * summary.retries() + 3);
   EXPECT_EQ(summary.number("/never_served"), 0);
 }
 
