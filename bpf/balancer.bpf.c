@@ -83,6 +83,7 @@ static __always_inline int to_backend(struct xdp_md *ctx, struct packet *packet,
     if (!backend || !backend_id || !backend->service_id)
       return done(service_id, VERDICT_NO_BACKEND, XDP_PASS);
   }
+  if (packet->payload_bytes && wire_sensor) settle_unsettled();
   tap_backend(backend_id);
   if (packet->fragment == FRAGMENT_FIRST) remember_fragment(packet, service_id, backend_id);
   if (service->flags & SERVICE_DSR) return forward_encapsulated(ctx, packet, &key, backend);

@@ -111,24 +111,8 @@ enum socket_end {
 
 #define RTT_SAMPLES 8 /* of a socket that are listened to: they come with most ACKs */
 
-/* connection.evidence: what speaks for and against a request's being a retry. What comes of it is
- * the confidence in the label, in 255ths, by R : n as odds. n is the number of other arrivals from
- * the address since the failure. R is how much likelier the evidence is for a retry:
- *
- *   SAME_CLOCK                       250 at once: chance would be 1 in 10^7 a pair
- *   NEAR_PORT, at most 16 on         R = 128: 1/8 for a Linux host's next port, 1/14,116 for another
- *                                    host's, times 0.07 for a retry that comes within the e-fold of
- *                                    its delay (0.1 a natural logarithm of time, 7 of 10 retried)
- *   NEAR_PORT, at most 64 on         R = 16: with connections of its own in between
- *   the address alone                R = 1/4, and n at least the delay by the address's usual gap
- *     with OTHER_CLOCK               R / 4: clocks were not seen to tell hosts at this address yet,
- *                                    and few stacks draw a new one for each connection
- *     with OTHER_PORT                R / 2: the same of ports, which more stacks draw
- *   SAME_REQUEST                     a quarter of the doubt stays
- *   OTHER_CLOCK, OTHER_PORT where they have told hosts before; SCHEDULED; OTHER_REQUEST: no retry
- *
- * The clock's and the ports' odds follow from how Linux draws both; the factors for other stacks,
- * for delays and for requests are reasoned, not measured. */
+/* connection.evidence: what speaks for and against a request's being a retry. The odds are those of
+ * retry.bpf.h; the confidence in the label is what comes of them, in 255ths. */
 enum label_evidence {
   EVIDENCE_FAILURE = 1 << 0,       /* its client's address had a failure in the window */
   EVIDENCE_SAME_CLOCK = 1 << 1,    /* its TCP timestamp goes on where the failed one's stood */
@@ -143,17 +127,30 @@ enum label_evidence {
 /* A request is a retry (attempt above 1) from this confidence on. */
 #define CONFIDENCE_RETRY 128
 
-#define FAILED_HASHES 4 /* requests of a host's last failures that are remembered */
+#define HOST_FAILURES 4 /* a host's last failures that are remembered */
+#define PENDING_SYNS 3  /* a client's unanswered SYNs that are remembered */
+
+/* Delays of retries are counted in buckets of a quarter of an octave: bucket 0 is what is shorter than
+ * 32 ticks of 1.024 us, the last one is what is longer than 5 s. */
+#define RETRY_FIRST_OCTAVE 5
+#define RETRY_BUCKETS 72
+#define RETRY_ATTEMPTS 4 /* attempt numbers that are told apart: 1, 2, 3, and above */
+
+/* What a delay is counted from. */
+enum retry_cause {
+  CAUSE_HANDSHAKE = 0, /* a SYN without an answer: when it was sent, for when it was given up is unknown */
+  CAUSE_REFUSED = 1,   /* the RST that came for it */
+  CAUSE_REQUEST = 2,   /* the end of a connection, or the answer, that failed the request */
+  RETRY_CAUSES = 3,
+};
 
 /* client.flags */
 enum client_flag {
   CLIENT_TIMESTAMPS = 1 << 0, /* ts_offset_ms is known */
-  CLIENT_UNREADABLE = 1 << 1, /* it failed on a connection that answered before and is no HTTP/1.x */
 };
 
 /* pending.flags */
 enum pending_flag {
-  PENDING_WAITS = 1 << 0,      /* the SYN is unanswered */
   PENDING_TIMESTAMPS = 1 << 1, /* ts_offset_ms is known */
   PENDING_SHARED = 1 << 2,     /* another host's SYN waited here: they are kept by host as well */
 };

@@ -176,22 +176,20 @@ __noinline int end_half_open(struct half_open *flow, __u8 closed_by, __u8 failur
 }
 
 /* The client came again while its earlier SYN was unanswered for too long: that one has failed. */
-static __noinline int fail_pending(const struct connection_key *key, struct pending *pending,
+static __noinline int fail_pending(const struct connection_key *key, struct waiting_syn *wait,
                                    __u64 now_ns) {
-  struct connection_key earlier = *key;
-  earlier.client_port_be = pending->client_port_be;
-  earlier.service_port_be = pending->service_port_be;
-  struct half_open *flow = find_half_open(&earlier, hash_flow(&earlier, 0, false));
+  struct label_work *work = label_at_hand();
 
-  if (flow && clock_ticks(flow->syn_ns) == pending->syn_at &&
-      (flow->flags & CONNECTION_WAITING_SYN))
+  if (!work) return 0;
+  work->earlier = *key;
+  work->earlier.client_port_be = wait->client_port_be;
+  work->earlier.service_port_be = wait->service_port_be;
+  struct half_open *flow = find_half_open(&work->earlier, hash_flow(&work->earlier, 0, false));
+
+  if (flow && clock_ticks(flow->syn_ns) == wait->at && (flow->flags & CONNECTION_WAITING_SYN))
     end_half_open(flow, CLOSED_BY_TIMEOUT, FAILURE_HANDSHAKE_TIMEOUT, now_ns);
-  pending->flags &= ~PENDING_WAITS;
+  wait->client_port_be = 0;
   return 0;
-}
-
-static __always_inline bool has_timed_out(const struct pending *pending, __u64 now_ns) {
-  return clock_ticks(now_ns) - pending->syn_at >= clock_ticks(handshake_timeout_ns);
 }
 
 static __always_inline struct pending *pending_of_host(__u32 hash, __u16 identity, __u32 *tag) {
@@ -202,18 +200,18 @@ static __always_inline struct pending *pending_of_host(__u32 hash, __u16 identit
 }
 
 /* Whether the SYN that waits is one of this host. Where clocks and ports do not say so, an address
- * that is seldom heard is taken for one host. */
+ * that is seldom heard, or seems to be one host's, is taken for one host. */
 static __always_inline bool is_own_syn(const struct pending *pending,
+                                       const struct waiting_syn *wait,
                                        const struct connection_key *key,
                                        const struct identity *who, __u64 now_ns) {
-  __u32 age_ms = (clock_ticks(now_ns) - pending->syn_at) / TICKS_PER_MS;
-  __s32 on = ports_on(pending->client_port_be, key->client_port_be);
+  __u32 age_ms = (clock_ticks(now_ns) - wait->at) / TICKS_PER_MS;
+  __s32 on = ports_on(wait->client_port_be, key->client_port_be);
 
-  if (who->has_clock && (pending->flags & PENDING_TIMESTAMPS) &&
-      same_clock(pending->ts_offset_ms, who->ts_offset_ms, age_ms))
+  if (who->has_clock && wait->has_clock && same_clock(wait->ts_offset_ms, who->ts_offset_ms, age_ms))
     return true;
   if (on >= 0 && on <= NEAR_PORTS) return true;
-  return !pending->gap || pending->gap >= SELDOM;
+  return !pending->gap || pending->gap >= SELDOM || !is_shared(pending);
 }
 
 /* A SYN is labelled, and is now the one by which its client's next is judged. The attempt at hand says
@@ -223,45 +221,49 @@ static __noinline int label_syn(const struct connection_key *key, __u64 now_ns) 
 
   if (!work) return 0;
   struct attempt *attempt = &work->attempt;
-  __u32 hash = attempt->client_hash;
-  struct pending *pending = pending_of(hash);
-  bool known = pending && pending->tag == pending_tag(hash);
+  struct pending *pending = pending_of(attempt->client_hash);
 
-  label_request(key, known ? pending : NULL, attempt, now_ns);
-  if (pending)
-    note_syn(pending, key, &attempt->who, hash, now_ns,
-             attempt->number > 1 && is_same_host(attempt->evidence));
+  attempt->syn_ns = now_ns;
+  attempt->request = 1;
+  label_request(key, attempt, now_ns);
+  if (!pending) return 0;
+  if (!attempt->evidence && pending->tag == pending_tag(attempt->client_hash))
+    count_gap(key, pending, attempt->begin);
+  note_syn(pending, key, attempt);
   return 0;
 }
 
-/* The SYNs of an address that several hosts share wait by host, too, once another one comes. NULL:
- * none of this host waits. */
-static __noinline struct pending *find_pending_of_host(const struct connection_key *key, __u32 hash,
-                                                       const struct identity *who) {
-  __u32 tag;
-  struct pending *pending = pending_of_host(hash, identity_of(who, key->client_port_be), &tag);
-
-  if (!pending || pending->tag != tag || !(pending->flags & PENDING_WAITS))
-    pending = pending_of_host(hash, identity_beside(who, key->client_port_be), &tag);
-  if (!pending || pending->tag != tag || !(pending->flags & PENDING_WAITS)) return NULL;
-  return pending;
+static __always_inline bool has_timed_out(const struct waiting_syn *wait, __u64 now_ns) {
+  return clock_ticks(now_ns) - wait->at >= clock_ticks(handshake_timeout_ns);
 }
 
-static __noinline int set_aside(struct pending *pending, __u32 hash) {
-  struct identity who = {.ts_offset_ms = pending->ts_offset_ms,
-                         .has_clock = pending->flags & PENDING_TIMESTAMPS};
+/* The SYNs of an address that several hosts share wait by host, too, once another one comes. */
+static __always_inline void check_aside(const struct connection_key *key, __u32 hash,
+                                        __u16 identity, __u64 now_ns) {
   __u32 tag;
-  struct pending *aside =
-      pending_of_host(hash, identity_of(&who, pending->client_port_be), &tag);
+  struct pending *aside = pending_of_host(hash, identity, &tag);
+
+  if (!aside || aside->tag != tag) return;
+  struct waiting_syn *wait = &aside->waits[0];
+  if (!wait->client_port_be || wait->client_port_be == key->client_port_be) return;
+  if (has_timed_out(wait, now_ns)) fail_pending(key, wait, now_ns);
+}
+
+/* Where another host's SYN finds no room beside it. */
+static __noinline int set_aside(struct pending *pending, struct waiting_syn *wait, __u32 hash) {
+  struct identity who = {.ts_offset_ms = wait->ts_offset_ms, .has_clock = wait->has_clock};
+  __u32 tag;
+  struct pending *aside = pending_of_host(hash, identity_of(&who, wait->client_port_be), &tag);
 
   if (!aside || aside == pending) return 0;
   pending->flags |= PENDING_SHARED;
-  *aside = *pending;
   aside->tag = tag;
+  aside->waits[0] = *wait;
+  wait->client_port_be = 0;
   return 0;
 }
 
-/* A client's SYN: its earlier one may have failed by it. */
+/* A client's SYN: its earlier ones may have failed by it. */
 __noinline int check_pending(const struct connection_key *key, __u64 now_ns) {
   struct label_work *work = label_at_hand();
 
@@ -270,16 +272,20 @@ __noinline int check_pending(const struct connection_key *key, __u64 now_ns) {
   __u32 hash = work->attempt.client_hash;
   struct pending *pending = pending_of(hash);
   if (!pending || pending->tag != pending_tag(hash)) return 0;
-  bool waits = pending->flags & PENDING_WAITS;
   bool shared = pending->flags & PENDING_SHARED;
-  if (waits && !is_own_syn(pending, key, who, now_ns)) {
-    set_aside(pending, hash);
-    waits = false;
+#pragma unroll
+  for (__u32 i = 0; i < PENDING_SYNS; i++) {
+    struct waiting_syn *wait = &pending->waits[i];
+    if (!wait->client_port_be) continue;
+    if (!is_own_syn(pending, wait, key, who, now_ns))
+      set_aside(pending, wait, hash);
+    else if (wait->client_port_be != key->client_port_be && has_timed_out(wait, now_ns))
+      fail_pending(key, wait, now_ns);
   }
-  if (!waits && shared) pending = find_pending_of_host(key, hash, who);
-  else if (!waits) return 0;
-  if (pending && pending->client_port_be != key->client_port_be && has_timed_out(pending, now_ns))
-    fail_pending(key, pending, now_ns);
+  if (!shared) return 0;
+  check_aside(key, hash, identity_of(who, key->client_port_be), now_ns);
+  __u16 beside = identity_beside(who, key->client_port_be, 1);
+  if (beside) check_aside(key, hash, beside, now_ns);
   return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "bpf/account.bpf.h"
 #include "bpf/hash.h"
 #include "bpf/identity.bpf.h"
+#include "bpf/odds.h"
 
 /* Set by the loader between open and load. */
 const volatile __u64 retry_window_ns = 5000000000ULL;
@@ -51,10 +52,6 @@ static __always_inline bool has_clock(const struct client *client) {
   return client->flags & CLIENT_TIMESTAMPS;
 }
 
-static __always_inline __u32 elapsed_ms(__u64 earlier_ns, __u64 later_ns) {
-  return clock_ms(later_ns) - clock_ms(earlier_ns);
-}
-
 /* What failed, as evidence for the retry that may follow. */
 struct failed {
   struct identity who;
@@ -71,17 +68,27 @@ struct failed {
 /* A request to be labelled, and what the label says of it. */
 struct attempt {
   struct identity who;
+  __u64 syn_ns;              /* names its connection, with its key */
+  __u32 begin;               /* ticks: its SYN, or its first byte on a kept connection */
+  __u32 request;             /* which one of its connection, from 1 */
   __u32 client_hash;         /* hash of client and service */
   __u32 previous_backend_id; /* 0 for a first attempt */
   __u16 request_hash;        /* 0: not known, or not yet */
-  __u16 previous_hash;       /* of the failed request, if all that its host's next one may repeat are
-                                known; 0: not so */
+  __u16 previous_hash;       /* of the failed request; 0: not known */
   __u8 number;               /* 1 = first attempt */
   __u8 previous_failure;     /* FAILURE_NONE for a first attempt */
   __u8 evidence;             /* enum label_evidence */
   __u8 confidence;           /* in the label as it is, 255: certain */
   __u8 kept;                 /* on a connection that was there: its port says nothing of order */
-  __u8 padding[3];
+  __u8 due;                  /* its client asks for this at such times */
+  __u8 padding[2];
+};
+
+/* How one request's odds come about, in retries and requests per 1,000 s. */
+struct weighing {
+  __u64 hazards[HOST_FAILURES]; /* of its being the retry of each of its host's failures */
+  __u64 retries;                /* their sum */
+  __u64 others;                 /* of its being any other request */
 };
 
 /* Where a new flow goes. */
@@ -95,6 +102,9 @@ struct label_work {
   struct attempt attempt;
   struct failed failed;
   struct placement placement;
+  struct weighing weighing;
+  struct connection_key earlier;   /* of a SYN that its client has given up */
+  struct connection_key unsettled; /* whose request is to be labelled; service_id 0: nobody's */
 };
 
 /* label_work: the request, or the failure, that is at hand on one CPU.
@@ -133,29 +143,87 @@ static __always_inline struct failed *failed_at_hand(void) {
 
 static const struct client no_failure = {};
 
+/* retry_counts: what a service's requests teach of retries: how soon and how often failures are
+ * repeated, and how clients come while nothing fails.
+ * Key: service id.  Value: struct retry_counts, one a CPU.
+ * Writer: balancer, sensor.  Reader: agent, five times a second.  Size: highest configured id + 1. */
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 2);
+  __type(key, __u32);
+  __type(value, struct retry_counts);
+} retry_counts SEC(".maps");
+
+static __always_inline struct retry_counts *retry_counts_of(__u32 service_id) {
+  return bpf_map_lookup_elem(&retry_counts, &service_id);
+}
+
 /* Whether the failure is of the host that failed last here. */
 static __always_inline bool same_host(const struct client *client, const struct failed *failed,
                                       __be16 port_be) {
   if (has_clock(client) && failed->who.has_clock)
     return same_clock(client->ts_offset_ms, failed->who.ts_offset_ms,
-                      elapsed_ms(client->failed_syn_ns, failed->syn_ns));
-  return distance(ports_on(client->failed_port_be, port_be)) <= NEAR_PORTS;
+                      clock_ms(failed->syn_ns) - client->clock_at_ms);
+  return distance(ports_on(client->port_be, port_be)) <= NEAR_PORTS;
 }
 
-/* Its failures lie under its own identity from now on; returns what the host that fails now has
- * lain there with, or NULL. */
-static __noinline struct client *change_host(struct client *client, struct client_key *key,
-                                             const struct failed *failed, __be16 port_be) {
+/* Its failures lie under its own identity from now on; those that the host that fails now has lain
+ * there with come back. */
+static __noinline int change_host(struct client *client, struct client_key *key,
+                                  const struct failed *failed, __be16 port_be) {
   struct identity was = {.ts_offset_ms = client->ts_offset_ms, .has_clock = has_clock(client)};
 
-  if (client->unclaimed || client->retry_port_be) {
-    key->identity = identity_of(&was, client->failed_port_be);
-    bpf_map_update_elem(&clients, key, client, BPF_ANY);
-  }
-  if (client->total <= client->unclaimed && client->all_weak <= client->weak) return NULL;
+  key->identity = identity_of(&was, client->port_be);
+  bpf_map_update_elem(&clients, key, client, BPF_ANY);
   key->identity = identity_of(&failed->who, port_be);
   struct client *earlier = bpf_map_lookup_elem(&clients, key);
-  return earlier && same_host(earlier, failed, port_be) ? earlier : NULL;
+  if (earlier && earlier->failure_ns && same_host(earlier, failed, port_be)) {
+    __builtin_memcpy(client->failures, earlier->failures, sizeof(client->failures));
+    client->since = earlier->since;
+    client->arrivals = earlier->arrivals;
+    client->next = earlier->next;
+    earlier->failure_ns = 0; /* each failure is to be found once */
+  } else {
+    __builtin_memset(client->failures, 0, sizeof(client->failures));
+    client->since = clock_ticks(failed->syn_ns);
+    client->arrivals = 0;
+  }
+  return 0;
+}
+
+static __always_inline void count_failed(const struct connection_key *key,
+                                         const struct failed *failed) {
+  struct retry_counts *counts = retry_counts_of(key->service_id);
+
+  if (counts)
+    ADD_EXACTLY(counts->failed[retry_cause(failed->failure)][retry_attempt(failed->attempt)], 256);
+}
+
+static __noinline int keep_failure(struct client *client, __be16 port_be,
+                                   const struct failed *failed, __u64 now_ns) {
+  __u32 next = client->next & (HOST_FAILURES - 1);
+  struct failure *failure = &client->failures[next];
+  failure->syn_ns = failed->syn_ns;
+  failure->retry_syn_ns = 0;
+  /* It hears of it half a round trip from now. Of when it gave a SYN up nothing is known. */
+  failure->known_at = clock_ticks(now_ns) + failed->round_trip / 2;
+  if (failed->failure == FAILURE_HANDSHAKE_TIMEOUT) failure->known_at = clock_ticks(failed->syn_ns);
+  if (failed->failure == FAILURE_ABANDONED) failure->known_at = clock_ticks(now_ns);
+  failure->backend_id = failed->backend_id;
+  failure->request = failed->request;
+  failure->port_be = port_be;
+  failure->retry_port_be = 0;
+  failure->hash = failed->hash;
+  failure->kind = failed->failure;
+  failure->attempt = failed->attempt;
+  failure->unreadable = failed->unreadable;
+  client->next = (next + 1) & (HOST_FAILURES - 1);
+  client->failure_ns = now_ns;
+  client->port_be = port_be;
+  client->ts_offset_ms = failed->who.ts_offset_ms;
+  client->clock_at_ms = clock_ms(failed->syn_ns);
+  client->flags = failed->who.has_clock ? CLIENT_TIMESTAMPS : 0;
+  return 0;
 }
 
 /* A global function: verified once, by itself, and not again from each way that leads here. */
@@ -175,36 +243,14 @@ __noinline int record_failure(const struct connection_key *key, const struct fai
     if (!client) return 0;
   }
   if (!in_window(client, now_ns)) {
-    client->total = client->all_weak = 0;
-    client->unclaimed = client->weak = client->failures = 0;
+    __builtin_memset(client->failures, 0, sizeof(client->failures));
+    client->since = clock_ticks(failed->syn_ns);
+    client->arrivals = client->all_arrivals = 0;
   } else if (!same_host(client, failed, key->client_port_be)) {
-    struct client *earlier = change_host(client, &client_key, failed, key->client_port_be);
-    client->unclaimed = client->weak = client->failures = 0;
-    if (earlier && in_window(earlier, now_ns)) {
-      client->unclaimed = earlier->unclaimed;
-      client->weak = earlier->weak;
-      client->failures = earlier->failures;
-      __builtin_memcpy(client->hashes, earlier->hashes, sizeof(client->hashes));
-      earlier->unclaimed = earlier->weak = 0; /* each failure is to be found once */
-    }
+    change_host(client, &client_key, failed, key->client_port_be);
   }
-  client->total++;
-  client->unclaimed++;
-  client->hashes[client->failures % FAILED_HASHES] = failed->hash;
-  SATURATING_INCREMENT(client->failures);
-  client->failure_ns = now_ns;
-  client->failed_syn_ns = failed->syn_ns;
-  client->failed_port_be = key->client_port_be;
-  client->retry_port_be = 0;
-  client->failed_backend_id = failed->backend_id;
-  client->failed_request = failed->request;
-  client->failed_attempt = failed->attempt;
-  client->failure = failed->failure;
-  client->ts_offset_ms = failed->who.ts_offset_ms;
-  client->round_trip = failed->round_trip;
-  client->arrivals_before = client->arrivals;
-  client->flags = (failed->who.has_clock ? CLIENT_TIMESTAMPS : 0) |
-                  (failed->unreadable ? CLIENT_UNREADABLE : 0);
+  keep_failure(client, key->client_port_be, failed, now_ns);
+  count_failed(key, failed);
   struct service_stats *stats = failed->unreadable ? stats_of_service(key->service_id) : NULL;
   if (stats) stats->unreadable_failures++;
   return 0;

@@ -20,6 +20,7 @@
 #define PORT_BUCKET_SHIFT 4   /* or by port in buckets of 16 */
 #define NEXT_PORTS 16         /* the farthest that a Linux host's next port lies */
 #define NEAR_PORTS 64         /* a few connections on */
+#define IDENTITIES_BESIDE (NEAR_PORTS >> PORT_BUCKET_SHIFT)
 #define EPHEMERAL_PORTS 28232 /* 32768 to 60999: net.ipv4.ip_local_port_range by default */
 
 /* NOP NOP timestamps, or SACK-permitted timestamps: the word before TSval in a SYN's options. Stacks
@@ -121,9 +122,11 @@ static __always_inline __u16 identity_of(const struct identity *who, __be16 port
                         : port_identity(bpf_ntohs(port_be) >> PORT_BUCKET_SHIFT);
 }
 
-/* The only other one that it may be under: the clock's nearer neighbour, or the ports before. */
-static __always_inline __u16 identity_beside(const struct identity *who, __be16 port_be) {
-  if (!who->has_clock) return port_identity((bpf_ntohs(port_be) >> PORT_BUCKET_SHIFT) - 1U);
+/* The others that it may be under, n from 1 to IDENTITIES_BESIDE: the clock's nearer neighbour, or the
+ * ports before; 0: no more. */
+static __always_inline __u16 identity_beside(const struct identity *who, __be16 port_be, __u32 n) {
+  if (!who->has_clock) return port_identity((bpf_ntohs(port_be) >> PORT_BUCKET_SHIFT) - n);
+  if (n > 1) return 0;
   __u32 half = 1U << (CLOCK_BUCKET_SHIFT - 1);
   return clock_identity((who->ts_offset_ms & half ? who->ts_offset_ms + half
                                                   : who->ts_offset_ms - half) >>

@@ -228,6 +228,7 @@ static __noinline int sense_first_segment(struct bpf_sock_ops *ops, struct socke
   packet.payload_bytes = ops->skb_len - tcp->doff * 4;
   if (!connection || !packet.payload_bytes || tcp->syn) return 0;
   sense_client_segment(NULL, &packet, &socket->key, connection, false);
+  settle_unsettled();
   return 0;
 }
 

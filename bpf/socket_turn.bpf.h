@@ -102,6 +102,7 @@ static __noinline int sense_copy(const struct turn *turn, struct segment_copy *c
     sense_client_segment(copy, &packet, turn->key, turn->connection, false);
   else
     sense_backend_segment(copy, &packet, turn->key, turn->connection);
+  if (turn->from_client) settle_unsettled();
   return 0;
 }
 

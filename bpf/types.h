@@ -36,6 +36,16 @@ struct address {
   };
 };
 
+#ifdef __cplusplus
+}  // namespace petrel::bpf
+#endif
+
+#include "bpf/label_types.h"
+
+#ifdef __cplusplus
+namespace petrel::bpf {
+#endif
+
 /* --- configuration, written by A ---------------------------------------------------------- */
 
 /* A service of several ports is kept under the first of them: `vips` finds it. */
@@ -268,64 +278,6 @@ struct socket_state {
   __u32 connect_us;          /* of an end that owns nothing, until the connection has it */
 };
 
-/* Of an address at a service (identity 0), or of one of several hosts behind that address. */
-struct client_key {
-  struct address client;
-  __u16 service_id;
-  __u16 identity; /* by clock or by port: identity.bpf.h; 0: the address itself */
-};
-
-/* The evidence by which a retry is told: a host's last failure. Under identity 0 lies that of the
- * host that failed last, with what is known of the address as a whole; when another host fails
- * before it is answered, it moves to an entry of its own. */
-struct client {
-  __u64 failure_ns;          /* 0: none */
-  __u64 failed_syn_ns;       /* names the failed connection, with failed_port_be */
-  __u32 failed_backend_id;
-  __u32 failed_request;      /* which request of that connection, from 1; 0: its handshake */
-  __u32 unclaimed;           /* failures of this host that no retry has answered: each explains one */
-  __u32 ts_offset_ms;        /* as in struct connection, of the failed one */
-  __u32 round_trip;          /* of the host to us, in units of 1.024 us; 0: not known */
-  __u32 arrivals_before;     /* `arrivals` of the address when it failed */
-  __be16 failed_port_be;
-  __be16 retry_port_be;      /* of the last one that was taken for a retry of this; 0: none */
-  __u16 hashes[FAILED_HASHES]; /* connection.request_hash of its last failures; 0: not known */
-  __u8 failure;              /* enum failure_kind */
-  __u8 failed_attempt;       /* attempt number of what failed */
-  __u8 flags;                /* enum client_flag */
-  __u8 failures;             /* in a row, none longer than the retry window after the last; saturating */
-  __u16 weak;                /* of them: claimed on the address alone. A surer retry takes one over */
-  /* Of the address as a whole: identity 0 only. */
-  __u16 all_weak;            /* `weak` of all its hosts */
-  __u32 total;               /* unclaimed failures of all its hosts */
-  __u32 arrivals;            /* requests labelled while it had failures; modulo 2^32 */
-  __u8 clock_matches;        /* retries whose TCP timestamps told their host; saturating */
-  __u8 port_matches;         /* retries whose source ports did; saturating */
-  __u8 port_misses;          /* retries of a known host from a port that was not near; saturating */
-  __u8 padding;
-};
-
-/* A client's last SYN, and how regularly it sends them. Times are in units of 1.024 us, modulo 2^32
- * (73 minutes). */
-struct pending {
-  __u32 tag;                /* hash of client and service; 0: none. The flow itself has the key */
-  __be16 client_port_be;
-  __be16 service_port_be;
-  __u32 syn_at;             /* of the last SYN */
-  __u32 first_at;           /* of the last SYN that was no retry */
-  __u32 interval;           /* between the last two of those */
-  __u32 gap;                /* the same, smoothed (1/8); 0: not known */
-  __u32 ts_offset_ms;       /* of the last SYN */
-  __u8 flags;               /* enum pending_flag */
-  __u8 regular;             /* intervals in a row like the one before; saturating */
-  __u8 padding[2];
-};
-
-/* When a client last failed, by hash of client and service: most SYNs need not look further. */
-struct client_filter {
-  __u8 epochs[CLIENT_EPOCHS]; /* CLOCK_MONOTONIC >> CLIENT_EPOCH_SHIFT, not 0; 0: never */
-};
-
 /* One later fragment's way: which backend its first fragment went to, or came from. */
 struct fragment_key {
   struct address source;
@@ -499,10 +451,6 @@ PETREL_ASSERT_SIZE(struct socket_view, 40);
 PETREL_ASSERT_SIZE(struct half_open, 128);
 PETREL_ASSERT_SIZE(struct connection, 288);
 PETREL_ASSERT_SIZE(struct socket_state, 168);
-PETREL_ASSERT_SIZE(struct client_key, 20);
-PETREL_ASSERT_SIZE(struct client, 72);
-PETREL_ASSERT_SIZE(struct pending, 32);
-PETREL_ASSERT_SIZE(struct client_filter, CLIENT_EPOCHS);
 PETREL_ASSERT_SIZE(struct fragment_key, 40);
 PETREL_ASSERT_SIZE(struct backend_stats, 5168);
 PETREL_ASSERT_SIZE(struct service_stats, 136);

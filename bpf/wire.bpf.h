@@ -44,11 +44,7 @@ static __always_inline bool new_payload(const struct packet *packet, __u32 *end_
 static __always_inline void start_request(const struct connection_key *key,
                                           struct connection *connection,
                                           struct backend_stats *stats, __u64 start_ns) {
-  /* The first request was labelled at its SYN; one on a kept connection is labelled here. */
-  if (connection->requests > 0)
-    label_next_request(key, connection, start_ns);
-  else
-    confirm_label(key, connection, start_ns);
+  note_request(key, connection, start_ns);
   connection->requests++;
   connection->request_ns = start_ns;
   connection->response_ns = 0;

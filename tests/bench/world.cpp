@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstring>
 #include <ctime>
+#include <limits>
 #include <numeric>
 #include <stdexcept>
 
@@ -30,7 +31,6 @@ constexpr std::uint32_t kConnections = 131072;  // the configuration's defaults
 constexpr std::uint32_t kClients = 65536;
 constexpr std::uint32_t kFirstIfindex = 100;  // none of ours: redirects are not carried out here
 constexpr std::uint8_t kTcp = 6;
-constexpr std::uint32_t kNeverUsedUp = 1U << 30;
 
 void require(bool good, const std::string& what) {
   if (!good) throw std::runtime_error(what + ": " + std::strerror(errno));
@@ -71,10 +71,12 @@ World::World(const WorldOptions& options)
   skeleton_->rodata->wire_sensor = options.wire_sensor;
   skeleton_->rodata->half_open_mask = kHalfOpen / HALF_OPEN_WAYS - 1;
   skeleton_->rodata->pending_mask = kHalfOpen / 4 - 1;
+  skeleton_->rodata->schedules_mask = kHalfOpen / 4 - 1;
   const std::uint32_t ring = 2 * ring_slots(kBackends);
   const std::pair<const char*, std::uint32_t> sizes[] = {
       {"backends", kBackends + 1},   {"weights", kBackends + 1},  {"backend_stats", kBackends + 1},
       {"inflight", kBackends + 1},   {"service_stats", 2},        {"svc_inflight", 2},
+      {"retry_counts", 2},           {"retry_odds", 2},           {"schedules", kHalfOpen / 4},
       {"budgets", 2},                {"verdicts", 2 * bpf::VERDICTS}, {"ring", ring},
       {"connections", kConnections}, {"clients", kClients},       {"half_open", kHalfOpen},
       {"pending", kHalfOpen / 4},
@@ -109,6 +111,11 @@ void World::write_service(std::uint32_t flags) {
   bpf::vip address_only{};
   update("vips", vip().address, address_only);
   const bpf::service service{kService, flags, 0, slots, slots, 0x5eed};
+  // Whatever comes of a client that has failed is a retry, whenever it comes.
+  bpf::retry_odds odds{};
+  std::ranges::fill(odds.retry_hazard, std::numeric_limits<std::uint32_t>::max());
+  odds.usual_gap = 1U << 30;
+  update("retry_odds", std::uint32_t{kService}, odds);
   update("services", bpf::service_key{vip().address, be16(vip().port), kTcp, 0}, service);
   write_endpoint(vip(), bpf::ENDPOINT_SERVICE, 0, service);
 }
@@ -247,14 +254,17 @@ void World::fail_flows(std::uint32_t count) {
     const Outcome syn = run(syn_packet(flow_source(flow)));
     bpf::client evidence{};
     evidence.failure_ns = now_ns();
-    evidence.failed_syn_ns = evidence.failure_ns;
-    evidence.failed_backend_id = destination_of(syn.packet).address.bytes[15];
-    evidence.unclaimed = evidence.total = kNeverUsedUp;
-    evidence.failures = 1;
+    evidence.since = static_cast<std::uint32_t>(evidence.failure_ns >> 10);
     // By its port: the driver's SYNs all have one timestamp, whose clock would stand still.
-    evidence.failed_port_be = htons(flow_source(flow).port);
-    evidence.failure = bpf::FAILURE_RESET;
-    evidence.failed_attempt = 1;
+    evidence.port_be = htons(flow_source(flow).port);
+    bpf::failure& failure = evidence.failures[0];
+    failure.syn_ns = evidence.failure_ns;
+    failure.known_at = evidence.since;
+    failure.backend_id = destination_of(syn.packet).address.bytes[15];
+    failure.port_be = evidence.port_be;
+    failure.kind = bpf::FAILURE_RESET;
+    failure.attempt = 1;
+    evidence.next = 1;
     const bpf::address client = flow_source(flow).address;
     update("clients", bpf::client_key{client, kService, 0}, evidence);
     filter.epochs[bpf::hash_client(&client, kService) % CLIENT_EPOCHS] =

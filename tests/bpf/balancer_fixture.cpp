@@ -16,6 +16,7 @@
 
 #include "balancer.skel.h"
 #include "bpf/hash.h"
+#include "label/retry_fit.hpp"
 
 namespace petrel::test {
 namespace {
@@ -119,7 +120,8 @@ int Balancer::load(const LoadOptions& options) {
     bpf_map__set_max_entries(map, kBackends);
   }
   for (bpf_map* map : {skeleton_->maps.service_stats, skeleton_->maps.svc_inflight,
-                       skeleton_->maps.budgets}) {
+                       skeleton_->maps.budgets, skeleton_->maps.retry_counts,
+                       skeleton_->maps.retry_odds}) {
     bpf_map__set_max_entries(map, kServices);
   }
   bpf_map__set_max_entries(skeleton_->maps.verdicts, kServices * bpf::VERDICTS);
@@ -153,8 +155,14 @@ void BalancerTest::SetUp() {
   }
   ASSERT_EQ(rc, 0) << "load balancer: " << std::strerror(-rc);
   lb.reset();
-  lb.write_defaults(v4());
-  lb.write_defaults(v6());
+  write_defaults(v4());
+  write_defaults(v6());
+}
+
+void BalancerTest::write_defaults(const Hosts& hosts) {
+  lb.write_defaults(hosts);
+  for (const std::uint16_t service : {hosts.service, hosts.other_service})
+    lb.set_retry_odds(service, odds());
 }
 
 Outcome Balancer::run(const Packet& packet) {
@@ -244,7 +252,7 @@ void Balancer::reset() {
   clear_hash<bpf::backend_key>("backend_ids");
   clear_hash<bpf::route_key>("routes");
   for (const char* map : {"backend_stats", "service_stats", "verdicts", "inflight", "svc_inflight",
-                          "budgets", "pending", "client_filter", "address_filter", "backends"}) {
+                          "budgets", "pending", "schedules", "retry_counts", "client_filter", "address_filter", "backends"}) {
     clear_array(map);
   }
   std::ranges::fill(half_open_, bpf::half_open{});
@@ -326,10 +334,28 @@ void Balancer::set_backend(std::uint32_t id, const bpf::backend& backend) {
   update("backends", id, backend);
 }
 
+bpf::retry_odds eager_odds() {
+  bpf::retry_odds odds = fit_retry_odds({});
+  std::ranges::fill(odds.retry_hazard, 500'000U);
+  return odds;
+}
+
+bpf::retry_counts Balancer::retry_counts(std::uint16_t service) {
+  const auto words = lookup_per_cpu<std::uint64_t>("retry_counts", service, sizeof(bpf::retry_counts));
+  bpf::retry_counts counts;
+  std::memcpy(&counts, words.data(), sizeof(counts));
+  return counts;
+}
+
+void Balancer::set_retry_odds(std::uint16_t service, const bpf::retry_odds& odds) {
+  update("retry_odds", std::uint32_t{service}, odds);
+}
+
 void Balancer::add_service(const bpf::service_key& key, std::uint16_t id, std::uint32_t flags) {
   const bpf::service service{id, flags, ring_offset(id, false), ring_offset(id, true), kSlots,
                              0x5eed};
   update("services", key, service);
+  set_retry_odds(id, eager_odds());
   put_endpoint({key.vip, key.port_be, key.protocol, bpf::ENDPOINT_SERVICE, 0, service, {}});
 }
 

@@ -71,6 +71,9 @@ struct Sent {
   std::vector<bpf::record> records;
 };
 
+// Retries of whatever failed come often, and as often whenever: no time passes in most tests.
+bpf::retry_odds eager_odds();
+
 class Balancer {
  public:
   Balancer();
@@ -111,6 +114,8 @@ class Balancer {
   void set_limits(std::uint32_t id, bool of_service, std::uint64_t limit,
                   std::uint64_t retry_limit);
   void set_budget(std::uint16_t service, const bpf::budget& budget);
+  void set_retry_odds(std::uint16_t service, const bpf::retry_odds& odds);
+  bpf::retry_counts retry_counts(std::uint16_t service);  // summed over the CPUs
   bpf::budget budget(std::uint16_t service);
   void set_route(const bpf::route_key& key, const bpf::route& route);
   void set_tap(const bpf::tap_wish& wish);  // with tap_on
@@ -171,6 +176,10 @@ class BalancerTest : public testing::Test {
 
   // Skips, saying what is missing, where the kernel gives no BPF or no namespace.
   void SetUp() override;
+
+  // Of services that have not been told others.
+  virtual bpf::retry_odds odds() const { return eager_odds(); }
+  void write_defaults(const Hosts& hosts);
 
   Balancer& lb;
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <queue>
 
+#include "label/retry_fit.hpp"
 #include "tests/bpf/fleet.hpp"
 
 namespace petrel::test {
@@ -16,6 +17,7 @@ using Ms = std::chrono::duration<double, std::milli>;
 
 struct LabelNat : BalancerTest {
   LabelNat() : BalancerTest({.retry_window = 5s, .handshake_timeout = 200ms, .max_clients = 8192}) {}
+  bpf::retry_odds odds() const override { return fit_retry_odds({}); }
   const Hosts& h = v4();
 };
 
@@ -34,7 +36,7 @@ TEST_F(LabelNat, AHostIsToldByItsClock) {
       EXPECT_EQ(retry.attempt, 2);
       EXPECT_EQ(retry.evidence, bpf::EVIDENCE_FAILURE | bpf::EVIDENCE_SAME_CLOCK |
                                     (retry.evidence & bpf::EVIDENCE_NEAR_PORT));
-      EXPECT_GE(retry.confidence, 240);
+      EXPECT_GE(retry.confidence, CONFIDENCE_RETRY);
       lb.pass(10s);
     }
   }
@@ -80,7 +82,7 @@ TEST_F(LabelNat, AnUnansweredSynFailsByItsOwnHostsNextOneOnly) {
   for (const bool timestamps : {true, false}) {
     SCOPED_TRACE(timestamps);
     lb.reset();
-    lb.write_defaults(h);
+    write_defaults(h);
     std::vector<HostStack> hosts;
     for (std::uint64_t i = 0; i < 20; ++i) hosts.push_back(host(i, {.timestamps = timestamps}));
     for (HostStack& each : hosts) {
@@ -165,7 +167,14 @@ Score play(Balancer& lb, const Hosts& h, const Crowd& crowd, std::uint64_t seed)
   const std::uint64_t begin_ns = lb.now_ns();
   const auto now_ms = [&] { return double(lb.now_ns() - begin_ns) / 1e6; };
   Score score;
+  RetryFit fit;
+  std::uint64_t fitted_ns = begin_ns;
   while (!due.empty()) {
+    // As the agent does.
+    if (lb.now_ns() - fitted_ns >= 200'000'000) {
+      lb.set_retry_odds(h.service, fit.update(lb.retry_counts(h.service), lb.now_ns()));
+      fitted_ns = lb.now_ns();
+    }
     const Attempt attempt = due.top();
     due.pop();
     if (attempt.at_ms > now_ms())
@@ -205,7 +214,7 @@ TEST_P(LabelCrowd, IsNotTakenForOneHost) {
   for (const Hosts* hosts : {&v4(), &v6()}) {
     for (const std::uint64_t seed : {1U, 2U, 3U}) {
       lb.reset();
-      lb.write_defaults(*hosts);
+      write_defaults(*hosts);
       const Score score = play(lb, *hosts, GetParam().crowd, seed);
       const std::string what = hosts->family + ", seed " + std::to_string(seed) + ": " +
                                std::to_string(score.retries) + " retries, " +

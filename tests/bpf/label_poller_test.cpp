@@ -2,6 +2,7 @@
 // When a request comes: pollers, parallel connections, reconnects, the other family.
 #include <gtest/gtest.h>
 
+#include "label/retry_fit.hpp"
 #include "tests/bpf/fleet.hpp"
 
 namespace petrel::test {
@@ -9,6 +10,7 @@ namespace {
 
 struct LabelOrder : BalancerTest {
   LabelOrder() : BalancerTest({.retry_window = 5s, .handshake_timeout = 200ms}) {}
+  bpf::retry_odds odds() const override { return fit_retry_odds({}); }
   const Hosts& h = v4();
   HostStack host{7, {}};
 
@@ -59,7 +61,7 @@ TEST_F(LabelOrder, TwoIntervalsAlikeAreNoSchedule) {
 TEST_F(LabelOrder, AParallelConnectionCannotAnswerAFailureThatItsClientDoesNotKnowOf) {
   for (const auto& [delay, attempt] : {std::pair{5ms, 1}, std::pair{45ms, 2}}) {
     lb.reset();
-    lb.write_defaults(h);
+    write_defaults(h);
     Conversation first = host.connect(lb, h);
     first.syn_ack();
     lb.pass(40ms);

@@ -2,6 +2,7 @@
 // What a request asks for: the label made at its SYN is confirmed or taken back by its first bytes.
 #include <gtest/gtest.h>
 
+#include "label/retry_fit.hpp"
 #include "tests/bpf/fleet.hpp"
 
 namespace petrel::test {
@@ -12,6 +13,7 @@ const std::string kOther = "GET /other HTTP/1.1\r\nHost: example\r\n\r\n";
 
 struct LabelRequest : BalancerTest {
   LabelRequest() : BalancerTest({.retry_window = 5s, .handshake_timeout = 200ms}) {}
+  bpf::retry_odds odds() const override { return fit_retry_odds({}); }
   const Hosts& h = v4();
   HostStack host{7, {}};
 

@@ -21,9 +21,15 @@ struct Steering : BalancerTest {
 
   // The backends of a first attempt that is refused and of its retry.
   std::pair<std::uint32_t, std::uint32_t> fail_and_retry(std::uint16_t port) {
-    Conversation first(lb, h, port);
+    return fail_and_retry(h.client, port);
+  }
+
+  std::pair<std::uint32_t, std::uint32_t> fail_and_retry(Endpoint client, std::uint16_t port) {
+    client.port = port;
+    Conversation first(lb, h, client, h.vip, h.service);
     first.syn().backend_rst();
-    Conversation second(lb, h, static_cast<std::uint16_t>(port + 1));
+    client.port++;
+    Conversation second(lb, h, client, h.vip, h.service);
     second.open().request().answer();
     return {first.backend_id(), second.backend_id()};
   }
@@ -32,7 +38,10 @@ struct Steering : BalancerTest {
 TEST_F(Steering, SendsARetryToTheOtherBackend) {
   lb.fill_ring(h.service, {h.b1, h.b2});
   for (std::uint16_t port = 10000; port < 11000; port = static_cast<std::uint16_t>(port + 2)) {
-    const auto [failed, retried] = fail_and_retry(port);
+    Endpoint client = h.client;
+    client.address.bytes[14] = static_cast<std::uint8_t>(port >> 8);  // nobody's second failure
+    client.address.bytes[15] = static_cast<std::uint8_t>(port);
+    const auto [failed, retried] = fail_and_retry(client, port);
     ASSERT_NE(failed, retried) << "from port " << port;
   }
   // Those whose slot named the other backend anyway were not steered.

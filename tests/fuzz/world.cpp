@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "bpf/hash.h"
+#include "label/retry_fit.hpp"
 #include "tests/fuzz/instance.hpp"
 
 namespace petrel::fuzz {
@@ -224,6 +225,8 @@ void World::write_service(Instance& instance, const Service& service) const {
   budget.burst_q16 = budget.tokens_q16 = 3U << 16;
   const std::uint32_t id = service.id;
   instance.update("budgets", &id, &budget);
+  const bpf::retry_odds odds = fit_retry_odds({});
+  instance.update("retry_odds", &id, &odds);
   instance.service_inflight[id].limit = 8;
   instance.service_inflight[id].retry_limit = 6;
 }

@@ -25,6 +25,7 @@
 #include "base/error.hpp"
 #include "capture/client_mask.hpp"
 #include "config/config.hpp"
+#include "label/retry_fit.hpp"
 #include "loop/loop.hpp"
 #include "maps/data_path.hpp"
 #include "maps/layout.hpp"
@@ -178,6 +179,7 @@ class Agent {
   void count_losses();
   void count_first_attempts(const ServiceLoop& service, std::chrono::nanoseconds elapsed);
   Result<void> write_budget(const ServiceLoop& service);
+  Result<void> learn_retries();
   void await_signal();
 
   boost::asio::io_context& context_;
@@ -195,6 +197,9 @@ class Agent {
   std::optional<PerCpuReader<bpf::backend_stats>> backend_reader_;
   std::optional<PerCpuReader<bpf::service_stats>> service_reader_;
   std::optional<PerCpuReader<std::uint64_t>> verdict_reader_;
+  std::optional<PerCpuReader<bpf::retry_counts>> retry_reader_;
+  std::map<std::uint32_t, RetryFit> retry_fits_;  // by service id
+  std::chrono::nanoseconds since_learning_{0};
   std::vector<bpf::service_stats> service_stats_;
   std::vector<std::uint64_t> verdicts_;  // by service id * VERDICTS + verdict
   std::vector<std::unique_ptr<Capture>> captures_;

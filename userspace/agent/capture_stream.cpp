@@ -45,6 +45,9 @@ void Agent::Capture::on_event(std::uint64_t tick, const bpf::event& event) {
   bpf::event masked = event;
   masked.key.client = mask_.mask(event.key.client);
   if (wish_.replay) stream_->push(event_line(tick, masked, mask_));
+  if (wish_.requests && event.type == bpf::EVENT_NO_RETRY) {
+    stream_->push(withdrawn_line(masked, mask_));
+  }
   if (wish_.rows) labeller_.on_event(masked);
 }
 

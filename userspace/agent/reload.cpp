@@ -192,17 +192,21 @@ Result<void> Agent::open_maps(const MapSizes& sizes) {
   auto backends = backend_stats_reader(path_.map_fd("backend_stats"), sizes.backends);
   auto services = service_stats_reader(path_.map_fd("service_stats"), sizes.services);
   auto verdicts = verdict_reader(path_.map_fd("verdicts"), sizes.services);
+  auto retries = retry_counts_reader(path_.map_fd("retry_counts"), sizes.services);
   if (backend_reader_) backends.inherit(*backend_reader_);
   if (service_reader_) services.inherit(*service_reader_);
   if (verdict_reader_) verdicts.inherit(*verdict_reader_);
+  if (retry_reader_) retries.inherit(*retry_reader_);
   for (const GrownMap& map : path_.take_grown()) {
     if (map.name() == "backend_stats") backends.carry(map.before(), map.after());
     if (map.name() == "service_stats") services.carry(map.before(), map.after());
     if (map.name() == "verdicts") verdicts.carry(map.before(), map.after());
+    if (map.name() == "retry_counts") retries.carry(map.before(), map.after());
   }
   backend_reader_.emplace(std::move(backends));
   service_reader_.emplace(std::move(services));
   verdict_reader_.emplace(std::move(verdicts));
+  retry_reader_.emplace(std::move(retries));
   verdicts_.resize(std::size_t{sizes.services} * bpf::VERDICTS);
   service_stats_.resize(sizes.services);
   return {};
@@ -284,6 +288,7 @@ Result<void> Agent::write_tables() {
   if (auto written = tables_->write_addresses(in_use); !written) return written;
   for (ServiceLoop& service : services_) write_decisions(service, {});
   resolve_hops(true);
+  if (auto learned = learn_retries(); !learned) return learned;
   for (const ServiceLoop& service : services_) {
     if (service.is_leaving()) continue;
     tables_->write_rings(service.config().id, service.neutral(), service.in_force());

@@ -13,6 +13,7 @@ namespace petrel {
 namespace {
 
 constexpr double kBudgetSmoothingS = 2.0;
+constexpr std::chrono::milliseconds kLearningPeriod{200};
 
 bpf::backend_state state_of(const ServiceLoop& service, const BackendLoop& backend,
                             std::uint64_t now_ns) {
@@ -45,6 +46,10 @@ Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed)
         if (auto written = write_budget(service); !written) done = written;
       });
   if (!done) return done;
+  since_learning_ += elapsed;
+  if (since_learning_ >= kLearningPeriod) {
+    if (auto learned = learn_retries(); !learned) return learned;
+  }
   end_captures(now_ns, elapsed, moves);
   check_tap();
   return {};
@@ -128,6 +133,20 @@ void Agent::count_first_attempts(const ServiceLoop& service, std::chrono::nanose
   seen.per_s += (per_s - seen.per_s) * std::min(1.0, seconds / kBudgetSmoothingS);
   seen.count = stats.first_attempts;
   seen.known = true;
+}
+
+// From what requests have taught of retries so far to the odds by which they are told.
+Result<void> Agent::learn_retries() {
+  since_learning_ = {};
+  auto counts = retry_reader_->read();
+  if (!counts) return counts.error().within("retry_counts");
+  for (const ServiceLoop& service : services_) {
+    const std::uint32_t id = service.config().id;
+    RetryFit& fit = retry_fits_.try_emplace(id, config_.agent.retry_window).first->second;
+    const bpf::retry_odds odds = fit.update((**counts)[id], monotonic_ns());
+    if (auto written = tables_->write_retry_odds(id, odds); !written) return written;
+  }
+  return {};
 }
 
 Result<void> Agent::write_budget(const ServiceLoop& service) {

@@ -82,6 +82,13 @@ std::string request_line(std::string_view run, const bpf::record& record, const 
   return line.str();
 }
 
+std::string withdrawn_line(const bpf::event& event, const ClientMask& mask) {
+  CsvLine line("withdrawn");
+  line.number(event.time_ns).text(mask.text(event.key.client));
+  line.number(ntohs(event.key.client_port_be)).number(ntohs(event.key.service_port_be));
+  return line.number(event.syn_ns).number(event.request).number(event.evidence).str();
+}
+
 std::string event_line(std::uint64_t tick, const bpf::event& event, const ClientMask& mask) {
   CsvLine line("events");
   line.number(tick).number(event.time_ns).number(event.type).number(event.key.service_id);

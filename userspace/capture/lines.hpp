@@ -31,6 +31,8 @@ std::string loss_line(std::uint64_t time_ns, std::string_view place, std::uint64
 // `record` and `event` have their client masked already.
 std::string request_line(std::string_view run, const bpf::record& record, const CaptureNames& names,
                          const ClientMask& mask);
+// Of an EVENT_NO_RETRY.
+std::string withdrawn_line(const bpf::event& event, const ClientMask& mask);
 std::string event_line(std::uint64_t tick, const bpf::event& event, const ClientMask& mask);
 
 // "8388608:3;25165824:1": ages in ns and how many.

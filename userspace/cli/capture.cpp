@@ -162,6 +162,7 @@ Result<RotationLimits> limits_of(const CaptureArguments& arguments) {
 std::string what_of(const CaptureArguments& arguments, CaptureForm form) {
   if (form != CaptureForm::kCsvFile) return arguments.what;
   if (arguments.table == "requests" || arguments.table == "rows") return arguments.table;
+  if (arguments.table == "withdrawn") return "requests";
   return arguments.table == "meta" || arguments.table == "losses" ? arguments.what : "replay";
 }
 

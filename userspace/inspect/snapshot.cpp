@@ -53,6 +53,8 @@ Result<Snapshot> Snapshot::open(const std::string& pin_path) {
        open_pinned_map<bpf::connection_key, bpf::connection>(pin_path, "connections"));
   keep(snapshot.clients_, open_pinned_map<bpf::client_key, bpf::client>(pin_path, "clients"));
   keep(snapshot.pending_, open_pinned_map<std::uint32_t, bpf::pending>(pin_path, "pending"));
+  keep(snapshot.retry_odds_,
+       open_pinned_map<std::uint32_t, bpf::retry_odds>(pin_path, "retry_odds"));
   keep(snapshot.budgets_, open_pinned_map<std::uint32_t, bpf::budget>(pin_path, "budgets"));
   if (!opened) return opened.error();
   auto state = read_pinned_state(pin_path);
@@ -145,19 +147,34 @@ std::optional<bpf::client> Snapshot::client(const bpf::connection_key& key) cons
   return look_up<bpf::client>(clients_, bpf::client_key{key.client, key.service_id, 0});
 }
 
-std::optional<bpf::half_open> Snapshot::unanswered(const bpf::connection_key& key) const {
+std::optional<bpf::pending> Snapshot::pending(const bpf::connection_key& key) const {
   const std::uint32_t hash = bpf::hash_client(&key.client, key.service_id);
   const std::uint32_t index =
       static_cast<std::uint32_t>(bpf::hash_mix(hash)) & constants_.pending_mask;
   const auto pending = look_up<bpf::pending>(pending_, index);
-  if (!pending || pending->tag != (hash | 1) || (pending->flags & bpf::PENDING_WAITS) == 0) return {};
-  bpf::connection_key earlier = key;
-  earlier.client_port_be = pending->client_port_be;
-  earlier.service_port_be = pending->service_port_be;
-  auto flow = half_open(earlier);
-  const bool waits = flow && static_cast<std::uint32_t>(flow->syn_ns >> 10) == pending->syn_at &&
-                     (flow->flags & bpf::CONNECTION_WAITING_SYN) != 0;
-  return waits ? flow : std::nullopt;
+  return pending && pending->tag == (hash | 1) ? pending : std::nullopt;
+}
+
+std::vector<bpf::half_open> Snapshot::unanswered(const bpf::connection_key& key) const {
+  std::vector<bpf::half_open> waiting;
+  const auto pending = this->pending(key);
+  if (!pending) return waiting;
+  for (const bpf::waiting_syn& wait : pending->waits) {
+    if (wait.client_port_be == 0) continue;
+    bpf::connection_key earlier = key;
+    earlier.client_port_be = wait.client_port_be;
+    earlier.service_port_be = wait.service_port_be;
+    const auto flow = half_open(earlier);
+    if (flow && static_cast<std::uint32_t>(flow->syn_ns >> 10) == wait.at &&
+        (flow->flags & bpf::CONNECTION_WAITING_SYN) != 0) {
+      waiting.push_back(*flow);
+    }
+  }
+  return waiting;
+}
+
+std::optional<bpf::retry_odds> Snapshot::retry_odds(std::uint32_t service_id) const {
+  return look_up<bpf::retry_odds>(retry_odds_, service_id);
 }
 
 double tokens(const bpf::budget& budget, std::uint64_t now_ns) {

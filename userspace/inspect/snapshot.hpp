@@ -49,8 +49,11 @@ class Snapshot {
   std::optional<bpf::connection> connection(const bpf::connection_key& key) const;
   std::optional<bpf::half_open> half_open(const bpf::connection_key& key) const;
   std::optional<bpf::client> client(const bpf::connection_key& key) const;
-  // The client's last SYN while it is unanswered, from whichever port.
-  std::optional<bpf::half_open> unanswered(const bpf::connection_key& key) const;
+  // When the client's SYNs came of late.
+  std::optional<bpf::pending> pending(const bpf::connection_key& key) const;
+  // The client's SYNs that are unanswered, from whichever ports.
+  std::vector<bpf::half_open> unanswered(const bpf::connection_key& key) const;
+  std::optional<bpf::retry_odds> retry_odds(std::uint32_t service_id) const;
 
   int connections_fd() const { return connections_.fd.get(); }
   std::uint32_t connection_entries() const { return connections_.entries; }
@@ -64,6 +67,7 @@ class Snapshot {
   PinnedMap connections_;
   PinnedMap clients_;
   PinnedMap pending_;
+  PinnedMap retry_odds_;
   PinnedMap budgets_;
   ReadOnlyArray<std::uint32_t> ring_;
   ReadOnlyArray<bpf::control> control_;

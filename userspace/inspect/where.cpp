@@ -8,6 +8,7 @@
 #include <charconv>
 
 #include "base/clock.hpp"
+#include "bpf/odds.h"
 #include "config/address.hpp"
 
 namespace petrel::inspect {
@@ -41,22 +42,64 @@ Error not_ours(const Snapshot& snapshot, const Question& question) {
   return Error(ExitCode::kUnhealthy, what + "packets to it pass untouched");
 }
 
-// What label_request() will find, after remember_syn() has failed a SYN that waits too long.
+std::uint32_t ticks(std::uint64_t ns) {
+  return static_cast<std::uint32_t>(ns >> 10);
+}
+
+// A SYN that waits too long: it will have failed by its client's next one.
+bpf::failure failure_of(const bpf::half_open& flow) {
+  bpf::failure failure{};
+  failure.syn_ns = flow.syn_ns;
+  failure.known_at = ticks(flow.syn_ns);
+  failure.backend_id = flow.backend_id;
+  failure.port_be = flow.key.client_port_be;
+  failure.kind = bpf::FAILURE_HANDSHAKE_TIMEOUT;
+  failure.attempt = flow.attempt;
+  return failure;
+}
+
+// What label_syn() will find, if the SYN comes now and nothing but its address tells whose it is:
+// the failure that it would most likely answer, if that is likelier than that it answers none.
 std::optional<Evidence> find_evidence(const Snapshot& snapshot, const bpf::connection_key& key,
                                       std::uint64_t now_ns) {
   if (!snapshot.constants().wire_sensor) return {};
+  const auto odds = snapshot.retry_odds(key.service_id);
+  if (!odds) return {};
   const auto since = [&](std::uint64_t ns) { return now_ns > ns ? now_ns - ns : 0; };
-  const auto waiting = snapshot.unanswered(key);
-  if (waiting && waiting->key.client_port_be != key.client_port_be &&
-      since(waiting->syn_ns) >= snapshot.constants().handshake_timeout_ns) {
-    return Evidence{waiting->backend_id, bpf::FAILURE_HANDSHAKE_TIMEOUT, waiting->attempt,
-                    since(waiting->syn_ns), true};
-  }
+  const std::uint64_t window_ns = snapshot.constants().retry_window_ns;
   const auto client = snapshot.client(key);
-  if (!client || client->unclaimed == 0) return {};
-  if (since(client->failure_ns) > snapshot.constants().retry_window_ns) return {};
-  return Evidence{client->failed_backend_id, client->failure, client->failed_attempt,
-                  since(client->failure_ns), false};
+  const bool failed = client && since(client->failure_ns) <= window_ns;
+  std::vector<bpf::failure> failures;
+  if (failed) failures.assign(std::begin(client->failures), std::end(client->failures));
+  const std::size_t known = failures.size();
+  for (const bpf::half_open& flow : snapshot.unanswered(key)) {
+    if (flow.key.client_port_be == key.client_port_be) continue;
+    if (since(flow.syn_ns) < snapshot.constants().handshake_timeout_ns) continue;
+    failures.push_back(failure_of(flow));
+  }
+  const std::uint32_t now = ticks(now_ns);
+  std::uint64_t retries = 0, most = 0;
+  std::size_t best = failures.size();
+  for (std::size_t i = 0; i < failures.size(); ++i) {
+    std::uint64_t hazard = bpf::failure_hazard(&failures[i], &*odds, now, ticks(window_ns));
+    if (failures[i].retry_port_be != 0) hazard >>= failures[i].retry_odds_log2 & 31;
+    retries += hazard;
+    if (hazard <= most) continue;
+    most = hazard;
+    best = i;
+  }
+  const auto pending = snapshot.pending(key);
+  const std::uint64_t gap = pending && pending->gap != 0
+                                ? (std::uint64_t{pending->gap} + odds->usual_gap) / 2
+                                : odds->usual_gap;
+  std::uint64_t others = failed ? bpf::arrival_rate(client->all_arrivals, now - client->since, gap)
+                                : bpf::arrival_rate(0, 0, gap);
+  if (pending) others += odds->burst_hazard[bpf::retry_bucket(now - pending->syn_at)];
+  if (best == failures.size() || retries <= others) return {};
+  const bpf::failure& failure = failures[best];
+  return Evidence{failure.backend_id, failure.kind, failure.attempt,
+                  std::uint64_t{now - failure.known_at} << 10,
+                  best >= known};
 }
 
 Attempt attempt_after(const std::optional<Evidence>& evidence) {

@@ -48,7 +48,7 @@ struct Wanted {
   const char* setting = nullptr;  // tables of flows: never replaced
 };
 
-std::array<Wanted, 13> wanted_maps(const AgentConfig& agent, const MapSizes& sizes) {
+std::array<Wanted, 16> wanted_maps(const AgentConfig& agent, const MapSizes& sizes) {
   const std::uint32_t backends = std::min<std::uint32_t>(with_headroom(sizes.backends), MAX_BACKENDS);
   const std::uint32_t services = std::min<std::uint32_t>(with_headroom(sizes.services), MAX_SERVICES);
   const std::uint32_t spare =
@@ -60,12 +60,15 @@ std::array<Wanted, 13> wanted_maps(const AgentConfig& agent, const MapSizes& siz
            {"service_stats", sizes.services, services},
            {"svc_inflight", sizes.services, services},
            {"budgets", sizes.services, services},
+           {"retry_counts", sizes.services, services},
+           {"retry_odds", sizes.services, services},
            {"verdicts", sizes.services * bpf::VERDICTS, services * bpf::VERDICTS},
            // Rings change their length with the number of backends, and lie beside the old ones then.
            {"ring", sizes.ring, with_headroom(2 * sizes.ring)},
            {"clients", 0, agent.max_clients, "max_clients"},
            {"half_open", 0, agent.max_half_open, "max_half_open"},
            {"pending", 0, agent.max_half_open / 2, "max_half_open"},
+           {"schedules", 0, agent.max_half_open / 2, "max_half_open"},
            {"connections", 0, agent.max_connections + spare, "max_connections"}}};
 }
 
@@ -219,6 +222,7 @@ void DataPath::set_label_constants(Constants& constants) const {
   // By the tables as they are, whatever is configured.
   constants.half_open_mask = map_entries("half_open") / HALF_OPEN_WAYS - 1;
   constants.pending_mask = map_entries("pending") - 1;
+  constants.schedules_mask = map_entries("schedules") - 1;
   constants.half_open_secret = secret_;
 }
 

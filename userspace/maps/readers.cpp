@@ -38,6 +38,10 @@ void add_backend(bpf::backend_stats& sum, const bpf::backend_stats& one, int sig
   add_all(sum.waiting, one.waiting, WAITING_SLOTS, sign);
 }
 
+void add_retry_counts(bpf::retry_counts& sum, const bpf::retry_counts& one, int sign) {
+  add_words(sum, one, offsetof(bpf::retry_counts, last_client) / 8, sign);
+}
+
 void add_service(bpf::service_stats& sum, const bpf::service_stats& one, int sign) {
   add_words(sum, one, sizeof(bpf::service_stats) / 8, sign);
 }
@@ -126,6 +130,7 @@ Result<const std::vector<T>*> PerCpuReader<T>::read() {
 
 template class PerCpuReader<bpf::backend_stats>;
 template class PerCpuReader<bpf::service_stats>;
+template class PerCpuReader<bpf::retry_counts>;
 template class PerCpuReader<std::uint64_t>;
 
 PerCpuReader<bpf::backend_stats> backend_stats_reader(int map_fd, std::uint32_t entries) {
@@ -133,6 +138,9 @@ PerCpuReader<bpf::backend_stats> backend_stats_reader(int map_fd, std::uint32_t 
 }
 PerCpuReader<bpf::service_stats> service_stats_reader(int map_fd, std::uint32_t entries) {
   return {map_fd, entries, add_service};
+}
+PerCpuReader<bpf::retry_counts> retry_counts_reader(int map_fd, std::uint32_t entries) {
+  return {map_fd, entries, add_retry_counts};
 }
 PerCpuReader<std::uint64_t> verdict_reader(int map_fd, std::uint32_t services) {
   return {map_fd, services * bpf::VERDICTS, add_count};

@@ -56,6 +56,7 @@ class PerCpuReader {
 
 PerCpuReader<bpf::backend_stats> backend_stats_reader(int map_fd, std::uint32_t entries);
 PerCpuReader<bpf::service_stats> service_stats_reader(int map_fd, std::uint32_t entries);
+PerCpuReader<bpf::retry_counts> retry_counts_reader(int map_fd, std::uint32_t entries);
 // By service id * VERDICTS + verdict.
 PerCpuReader<std::uint64_t> verdict_reader(int map_fd, std::uint32_t services);
 

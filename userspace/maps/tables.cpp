@@ -88,6 +88,7 @@ Result<Tables> Tables::open(const DataPath& path) {
   tables.backends_fd_ = path.map_fd("backends");
   tables.vips_fd_ = path.map_fd("vips");
   tables.budgets_fd_ = path.map_fd("budgets");
+  tables.retry_odds_fd_ = path.map_fd("retry_odds");
   tables.backend_ids_fd_ = path.map_fd("backend_ids");
   tables.weights_fd_ = path.map_fd("weights");
   tables.connections_fd_ = path.map_fd("connections");
@@ -172,6 +173,12 @@ Result<void> Tables::write_service(const ServiceConfig& service) {
   const int rc = bpf_map_update_elem(services_fd_, &key, &value, BPF_ANY);
   if (rc != 0) return bpf_error(rc, "write service " + service.name);
   endpoints_.put(key, value);  // a range's first port, too
+  return {};
+}
+
+Result<void> Tables::write_retry_odds(std::uint32_t service_id, const bpf::retry_odds& odds) {
+  const int rc = bpf_map_update_elem(retry_odds_fd_, &service_id, &odds, BPF_ANY);
+  if (rc != 0) return bpf_error(rc, "write retry_odds");
   return {};
 }
 

@@ -62,6 +62,9 @@ class Tables {
   Result<bpf::budget> read_budget(std::uint32_t service_id) const;
   Result<void> set_tokens(std::uint32_t service_id, double tokens);
 
+  // How soon and how often what failed is repeated, by which retries are told.
+  Result<void> write_retry_odds(std::uint32_t service_id, const bpf::retry_odds& odds);
+
   // Before the tapping program is put in place.
   Result<void> write_tap_filter(const bpf::tap_wish& wish);
 
@@ -82,6 +85,7 @@ class Tables {
   int services_fd_ = -1;
   int vips_fd_ = -1;
   int budgets_fd_ = -1;
+  int retry_odds_fd_ = -1;
   std::vector<std::optional<bpf::weight>> weights_;  // by backend id, as last written
   int backends_fd_ = -1;
   int backend_ids_fd_ = -1;

@@ -4,7 +4,7 @@ label is concerned. All that knows how a capture is stored is here."""
 
 import ipaddress
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,24 @@ COLUMNS = ("client", "client_port", "syn_ns", "request_ns", "request", "attempt"
            "confidence", "failure", "previous_failure")
 
 
+# A label is withdrawn when a later request is likelier the retry; a request's row may be written by
+# then. What was withdrawn before that is in the row itself.
+WITHDRAWN = """EXISTS (SELECT 1 FROM withdrawn AS w
+    WHERE w.syn_ns = r.syn_ns AND w.client = r.client AND w.client_port = r.client_port
+      AND w.request = MAX(r.request, 1) AND w.time_ns >= r.time_ns)"""
+
+
 def read_labels(path):
     """All records of a capture, in the order in which their attempts began."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        rows = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM requests").fetchall()
+        names = ", ".join(f"r.{name}" for name in COLUMNS)
+        rows = connection.execute(f"SELECT {WITHDRAWN}, {names} FROM requests AS r").fetchall()
     finally:
         connection.close()
-    records = [Record(plain(row[0]), *row[1:]) for row in rows]
+    records = [Record(plain(row[1]), *row[2:]) for row in rows]
+    records = [replace(record, attempt=1) if row[0] else record
+               for row, record in zip(rows, records)]
     return sorted(records, key=lambda record: record.begin_ns)
 
 
