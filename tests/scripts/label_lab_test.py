@@ -17,8 +17,8 @@ from pathlib import Path
 EXIT_WARNINGS = 4
 EXIT_SKIPPED = 77
 # It is to be 0.98 both, and is not yet (docs/labels.md). How good the label is scripts/label-check
-# measures; this finds one that is broken.
-LEAST = 0.6
+# measures; this finds one that is broken, and begins with nothing learned.
+LEAST = 0.7
 # Six faults in a row give some hundred.
 LEAST_RETRIES = 40
 

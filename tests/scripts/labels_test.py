@@ -24,11 +24,24 @@ class ReadLabels(unittest.TestCase):
         connection.commit()
         connection.close()
 
+    def write_requests(self, *withdrawn):
+        self.write(("time_ns", *COLUMNS, "backend"),
+                   (900, "10.1.128.9", 40000, 10, 700, 2, 2, 3, 0.5, "none", "reset", "b1"),
+                   (600, "10.1.128.9", 40000, 10, 12, 1, 1, 0, 1.0, "reset", "none", "b1"),
+                   (400, "10.1.128.8", 40000, 300, 0, 0, 3, 1, 0.9, "refused", "refused", "b2"))
+        self.write(("time_ns", "client", "client_port", "syn_ns", "request"), *withdrawn,
+                   table="withdrawn")
+
+    def test_a_label_that_was_taken_back_after_its_row_was_written_is_none(self):
+        self.write_requests((901, "10.1.128.9", 40000, 10, 2), (400, "10.1.128.8", 40000, 300, 1))
+        self.assertEqual([one.is_retry for one in read_labels(self.path)], [False, False, False])
+
+    def test_one_that_was_taken_back_before_is_as_its_row_says(self):
+        self.write_requests((899, "10.1.128.9", 40000, 10, 2), (500, "10.1.128.8", 40000, 301, 1))
+        self.assertEqual([one.is_retry for one in read_labels(self.path)], [False, True, True])
+
     def test_records_come_in_the_order_in_which_their_attempts_began(self):
-        self.write(("run", *COLUMNS, "backend"),
-                   ("r", "10.1.128.9", 40000, 10, 700, 2, 2, 3, 0.5, "none", "reset", "b1"),
-                   ("r", "10.1.128.9", 40000, 10, 12, 1, 1, 0, 1.0, "reset", "none", "b1"),
-                   ("r", "10.1.128.8", 40000, 300, 0, 0, 3, 1, 0.9, "refused", "refused", "b2"))
+        self.write_requests()
         records = read_labels(self.path)
         self.assertEqual([one.begin_ns for one in records], [10, 300, 700])
         self.assertEqual([one.is_retry for one in records], [False, True, True])
