@@ -130,6 +130,49 @@ TEST(WaitingAudit, AnIdOfNoBackendIsIgnored) {
   EXPECT_EQ(audit.open(), 1u);
 }
 
+struct Ledgers {
+  WaitingLedger requests, syns;
+  OldWaits old;
+};
+
+// One request and one SYN wait that no table of flows knows of.
+bpf::backend_stats stats_with_leaks() {
+  bpf::backend_stats stats{};
+  stats.waiting[World::index(kBegin)] = 1;
+  stats.waiting_syn[World::index(kBegin)] = 1;
+  return stats;
+}
+
+TEST(Leaks, OnlyWhatWaitedInAConnectionWasEvicted) {
+  Ledgers ledgers;
+  const bpf::backend_stats stats = stats_with_leaks();
+  const WaitingAudit audit(kBegin + 60 * kSlotNs, kBackend + 1);
+  ledgers.requests.update(kBegin + 60 * kSlotNs, stats.waiting);
+  ledgers.syns.update(kBegin + 60 * kSlotNs, stats.waiting_syn);
+  const Leaks leaks =
+      heal(audit, kBackend, stats, {ledgers.requests, &ledgers.syns, ledgers.old});
+  EXPECT_EQ(leaks.evicted, 1u);
+  EXPECT_EQ(leaks.syns, 1u);
+  EXPECT_EQ(leaks.total(), 2u);
+}
+
+TEST(Leaks, AFlowThatIsThereWasNotEvicted) {
+  Ledgers ledgers;
+  const bpf::backend_stats stats = stats_with_leaks();
+  WaitingAudit audit(kBegin + 60 * kSlotNs, kBackend + 1);
+  audit.see(waiting_since(kBegin));
+  EXPECT_EQ(heal(audit, kBackend, stats, {ledgers.requests, nullptr, ledgers.old}).evicted, 0u);
+}
+
+TEST(Leaks, SynsOfSocketsAreInNoTableAndNoLeak) {
+  Ledgers ledgers;
+  const bpf::backend_stats stats = stats_with_leaks();
+  const WaitingAudit audit(kBegin + 60 * kSlotNs, kBackend + 1);
+  const Leaks leaks = heal(audit, kBackend, stats, {ledgers.requests, nullptr, ledgers.old});
+  EXPECT_EQ(leaks.evicted, 1u);
+  EXPECT_EQ(leaks.syns, 0u);
+}
+
 // Hours of churn: requests of all ages, some evicted; each leak is found once, none is made up.
 TEST(WaitingAudit, HealsExactlyWhatLeaksInALongHistory) {
   World world;

@@ -70,6 +70,7 @@ struct LoopFacts {
   std::uint64_t connections_open = 0;
   std::uint64_t connections_closed = 0;  // entries that are kept for what may still come
   std::uint64_t waits_leaked = 0;        // ever found, and given back
+  std::uint64_t evicted = 0;             // of these: requests of flows that `connections` evicted
 };
 
 class MoveHash;

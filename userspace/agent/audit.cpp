@@ -70,23 +70,20 @@ void Agent::heal(const WaitingAudit& audit) {
   for (ServiceLoop& service : services_) {
     for (BackendLoop& backend : service.backends()) {
       const std::uint32_t id = backend.config.id;
-      const bpf::backend_stats& stats = (**sums)[id];
-      const WaitingAudit::Seen& requests = audit.requests(id);
-      const WaitingAudit::Seen& syns = audit.syns(id);
-      std::uint64_t leaked = backend.waiting.heal(audit.begun_ns(), stats.waiting, requests.slots);
-      // SYNs of sockets are in no table, and need none: no socket ends unseen.
-      if (service.config().is_balanced()) {
-        leaked += backend.waiting_syn.heal(audit.begun_ns(), stats.waiting_syn, syns.slots);
-        leaked += backend.old_waits.leaked(
-            backend.waiting.carried() + backend.waiting_syn.carried(), stats.waited_out,
-            requests.old + syns.old);
-      }
+      const Leaks leaks =
+          petrel::heal(audit, id, (**sums)[id],
+                       {.requests = backend.waiting,
+                        .syns = service.config().is_balanced() ? &backend.waiting_syn : nullptr,
+                        .old = backend.old_waits});
+      const std::uint64_t leaked = leaks.total();
       if (leaked == 0) continue;
       tables_->give_back_inflight(id, service.config().id, leaked);
       backend.waits_leaked += leaked;
       facts_.waits_leaked += leaked;
-      spdlog::warn("{} {}: {} requests waited in connections that were evicted: given back",
-                   service.config().name, backend.config.name, leaked);
+      facts_.evicted += leaks.evicted;
+      spdlog::warn("{} {}: {} requests waited in connections that were evicted, {} SYNs in no entry: "
+                   "given back",
+                   service.config().name, backend.config.name, leaks.evicted, leaks.syns);
     }
   }
 }

@@ -210,6 +210,7 @@ json::object losses_json(const Agent& agent) {
           {"half_open_evicted", evicted},
           {"table_full", full},
           {"adopted", adopted},
+          {"evicted", agent.facts().evicted},
           {"waits_leaked", agent.facts().waits_leaked}};
 }
 

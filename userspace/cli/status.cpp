@@ -75,11 +75,11 @@ void print_losses(const json::object& losses, const json::object& audit) {
              number(losses.at("records_lost")), number(losses.at("events_out_of_order")),
              number(losses.at("worst_disorder_ms")), number(losses.at("clock_steps")),
              number(losses.at("suspends")));
-  fmt::print("tables: {} connections open and {} closed of {}  half-open evicted {}  no entry {}  "
-             "adopted {}  waits leaked {}\n",
+  fmt::print("tables: {} connections open and {} closed of {}  half-open evicted {}  evicted with "
+             "a request {}  no entry {}  adopted {}  waits leaked {}\n",
              number(audit.at("connections_open")), number(audit.at("connections_closed")),
              number(audit.at("connections_size")), number(losses.at("half_open_evicted")),
-             number(losses.at("table_full")), number(losses.at("adopted")),
+             number(losses.at("evicted")), number(losses.at("table_full")), number(losses.at("adopted")),
              number(losses.at("waits_leaked")));
 }
 

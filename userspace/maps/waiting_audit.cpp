@@ -47,4 +47,18 @@ std::uint64_t OldWaits::leaked(std::int64_t carried, std::uint64_t waited_out, s
   return static_cast<std::uint64_t>(leaked);
 }
 
+Leaks heal(const WaitingAudit& audit, std::uint32_t backend_id, const bpf::backend_stats& stats,
+           WaitingLedgers ledgers) {
+  const WaitingAudit::Seen& requests = audit.requests(backend_id);
+  const WaitingAudit::Seen& syns = audit.syns(backend_id);
+  Leaks leaks;
+  leaks.evicted = ledgers.requests.heal(audit.begun_ns(), stats.waiting, requests.slots);
+  // SYNs of sockets are in no table, and need none: no socket ends unseen.
+  if (ledgers.syns == nullptr) return leaks;
+  leaks.syns = ledgers.syns->heal(audit.begun_ns(), stats.waiting_syn, syns.slots);
+  leaks.evicted += ledgers.old.leaked(ledgers.requests.carried() + ledgers.syns->carried(),
+                                      stats.waited_out, requests.old + syns.old);
+  return leaks;
+}
+
 }  // namespace petrel

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "bpf/types.h"
+#include "maps/waiting_ledger.hpp"
 
 namespace petrel {
 
@@ -57,5 +58,24 @@ class OldWaits {
   bool known_ = false;
   std::int64_t settled_ = 0;
 };
+
+// What one backend's waits have leaked since the last audit.
+struct Leaks {
+  std::uint64_t evicted = 0;  // requests whose flow `connections` has no longer
+  std::uint64_t syns = 0;     // no SYN should: an entry of half_open gives back what it took
+
+  std::uint64_t total() const { return evicted + syns; }
+};
+
+// The ledgers of one backend; those of SYNs only where its flows are in half_open.
+struct WaitingLedgers {
+  WaitingLedger& requests;
+  WaitingLedger* syns;
+  OldWaits& old;
+};
+
+// Corrects the ledgers by an audit that is over. `stats`: the backend's sums, read after it.
+Leaks heal(const WaitingAudit& audit, std::uint32_t backend_id, const bpf::backend_stats& stats,
+           WaitingLedgers ledgers);
 
 }  // namespace petrel
