@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <random>
 #include <vector>
 
@@ -130,7 +131,13 @@ TEST(WaitingAudit, AnIdOfNoBackendIsIgnored) {
   EXPECT_EQ(audit.open(), 1u);
 }
 
+// Of a loop that began with nothing.
 struct Ledgers {
+  Ledgers() {
+    const std::array<std::int32_t, WAITING_SLOTS> none{};
+    requests.update(kBegin - kSlotNs, none);
+    syns.update(kBegin - kSlotNs, none);
+  }
   WaitingLedger requests, syns;
   OldWaits old;
 };
@@ -171,6 +178,24 @@ TEST(Leaks, SynsOfSocketsAreInNoTableAndNoLeak) {
   const Leaks leaks = heal(audit, kBackend, stats, {ledgers.requests, nullptr, ledgers.old});
   EXPECT_EQ(leaks.evicted, 1u);
   EXPECT_EQ(leaks.syns, 0u);
+}
+
+// A loop that is started on the maps of an earlier one, at which a request had waited for minutes.
+TEST(Leaks, WhatWaitedLongBeforeARestartIsNone) {
+  WaitingLedger requests, syns;
+  OldWaits old;
+  bpf::backend_stats stats{};
+  stats.waiting[World::index(kBegin - 10'000 * kSlotNs)] = 11;
+  for (std::uint64_t i = 0; i < 3 * WAITING_SLOTS; ++i) {
+    const std::uint64_t now_ns = kBegin + i * kSlotNs;
+    requests.update(now_ns, stats.waiting);
+    syns.update(now_ns, stats.waiting_syn);
+    if (i % 50 != 49) continue;
+    WaitingAudit audit(now_ns, kBackend + 1);
+    for (int flow = 0; flow < 11; ++flow) audit.see(waiting_since(kBegin - 10'000 * kSlotNs));
+    EXPECT_EQ(heal(audit, kBackend, stats, {requests, &syns, old}).total(), 0u) << i;
+  }
+  EXPECT_TRUE(requests.is_settled());
 }
 
 // Hours of churn: requests of all ages, some evicted; each leak is found once, none is made up.

@@ -52,6 +52,8 @@ Leaks heal(const WaitingAudit& audit, std::uint32_t backend_id, const bpf::backe
   const WaitingAudit::Seen& requests = audit.requests(backend_id);
   const WaitingAudit::Seen& syns = audit.syns(backend_id);
   Leaks leaks;
+  // After a restart what has waited for long lies in slots that look young: no leak.
+  if (!ledgers.requests.is_settled() || (ledgers.syns && !ledgers.syns->is_settled())) return leaks;
   leaks.evicted = ledgers.requests.heal(audit.begun_ns(), stats.waiting, requests.slots);
   // SYNs of sockets are in no table, and need none: no socket ends unseen.
   if (ledgers.syns == nullptr) return leaks;

@@ -21,7 +21,10 @@ std::size_t index_of(std::uint64_t slot_number) { return slot_number & (WAITING_
 void WaitingLedger::update(std::uint64_t now_ns,
                            std::span<const std::int32_t, WAITING_SLOTS> slots) {
   const std::uint64_t current = now_ns >> WAITING_SLOT_SHIFT;
-  if (last_tick_ == 0) last_tick_ = current;
+  if (last_tick_ == 0) {
+    last_tick_ = first_tick_ = current;
+    found_some_ = std::any_of(slots.begin(), slots.end(), [](std::int32_t n) { return n != 0; });
+  }
 
   // Slot numbers that have left the young span since the last update.
   const std::uint64_t steps = std::min<std::uint64_t>(current - last_tick_, WAITING_SLOTS);

@@ -36,6 +36,10 @@ class WaitingLedger {
   std::uint64_t heal(std::uint64_t begun_ns, std::span<const std::int32_t, WAITING_SLOTS> slots,
                      std::span<const std::uint32_t, WAITING_SLOTS> seen);
 
+  // False while slots may hold what began before the first update and is older than it looks: for a
+  // lap, unless there was nothing.
+  bool is_settled() const { return !found_some_ || last_tick_ - first_tick_ >= WAITING_SLOTS; }
+
   // As of the last update: by age, youngest first; those carried over are not among them.
   const std::vector<WaitingGroup>& groups() const { return groups_; }
   std::uint64_t total() const { return total_; }  // of groups()
@@ -47,6 +51,8 @@ class WaitingLedger {
   std::uint64_t total_ = 0;
   std::int64_t carried_ = 0;
   std::uint64_t last_tick_ = 0;  // slot number (not index) of the last update; 0: none
+  std::uint64_t first_tick_ = 0;  // of the first one
+  bool found_some_ = false;       // which found slots in use
 };
 
 }  // namespace petrel
