@@ -13,6 +13,8 @@
 namespace petrel::test {
 namespace {
 
+using namespace std::chrono_literals;
+
 std::string target(const Lab& lab, int number, Family family) {
   const std::string address = lab.backend_address(number, family);
   return (family == Family::kV6 ? "[" + address + "]" : address) + ":" +
@@ -225,6 +227,66 @@ TEST_F(SilentHostTest, IsATimeoutAtItsClient) {
   const Status status = settled(lab);
   EXPECT_EQ(status.sum("waiting_syn"), 0);
   EXPECT_EQ(status.sum("inflight"), 0);
+}
+
+//   client ── lb ── b1   hangs. Clients run at lb, in the agent's namespace, and in one of their own.
+using AwayTest = LabTest;
+
+const std::vector<std::string> kFewWaits = {"--rate", "20", "--duration", "1", "--timeout-ms",
+                                            "120000"};
+
+// What closed while no sensor was there cannot be told from what waits in another namespace: both are
+// unaccounted for; what the agent's own namespace still has is not.
+TEST_F(AwayTest, WhatMayHaveClosedUnseenIsSaid) {
+  Lab lab({.backends = 1});
+  AgentSetup setup = at("client");
+  setup.arguments = {"--keep"};
+  Process& agent = lab.start_agent(setup);
+  lab.fault(1, "hang");
+  const auto start_waits = [&](const char* node) {
+    std::vector<std::string> argv = {PETREL_TRAFFIC_BINARY, "client", "--json", "--target",
+                                     target(lab, 1, Family::kV4)};
+    argv.insert(argv.end(), kFewWaits.begin(), kFewWaits.end());
+    return &lab.start(node, argv);
+  };
+  const auto waits = [&] { return lab.status().sum("inflight"); };
+  const auto settle = [&](double more_than) {
+    lab.eventually("requests wait", [&](const Status& s) { return s.sum("inflight") > more_than + 5; });
+    const double ticks = lab.status().number("/loop/ticks");
+    lab.eventually("all are sent", [&](const Status& s) {
+      return s.number("/loop/ticks") > ticks + 12;
+    });
+  };
+  Process* lives = start_waits("lb");
+  settle(0);
+  const double here = waits();
+  Process* elsewhere = start_waits("client");
+  settle(here);
+  const double living = waits();
+  Process* dies = start_waits("lb");
+  settle(living);
+  const double dying = waits() - living;
+  EXPECT_EQ(lab.status().number("/audit/unaccounted"), 0);
+
+  agent.send(SIGTERM);
+  agent.wait();
+  dies->send(SIGKILL);
+  dies->wait();
+  lab.start_agent(setup);
+  const Status status = lab.eventually("an audit of what is old", [&](const Status& s) {
+    return s.number("/audit/unaccounted") > 0;
+  }, 20s);
+  EXPECT_EQ(status.number("/audit/unaccounted"), dying + living - here);
+  EXPECT_EQ(status.sum("inflight"), dying + living);
+
+  for (Process* client : {lives, elsewhere}) {  // seen: the sensor is there
+    client->send(SIGKILL);
+    client->wait();
+  }
+  lab.eventually("only the unaccounted ones are held in flight", [&](const Status& s) {
+    return s.sum("inflight") == dying && s.sum("waiting") == 0 &&
+           s.number("/audit/unaccounted") == dying;
+  }, 20s);
 }
 
 //   client ── lb (HAProxy) ─┬─ b1    the agent and the proxy on one host

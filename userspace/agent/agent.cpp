@@ -124,7 +124,9 @@ Result<void> Agent::prepare(const Layout& layout, const PinnedState& pinned) {
 // Beside the balancer it is a help; where sockets alone tell of a service nothing goes without it.
 Result<void> Agent::attach_sensor() {
   if (!config_.agent.socket_sensor) return {};
-  if (path_.attach_sensor(config_.agent, config_.has_sockets()) || !config_.has_sockets()) return {};
+  const bool attached = path_.attach_sensor(config_.agent, config_.has_sockets());
+  sensor_since_ns_ = monotonic_ns();
+  if (attached || !config_.has_sockets()) return {};
   const auto& why = path_.degraded();
   return Error(ExitCode::kMissing, why.empty() ? "socket sensor: not attached" : why.back());
 }

@@ -34,6 +34,7 @@
 #include "maps/readers.hpp"
 #include "maps/route_cache.hpp"
 #include "maps/tables.hpp"
+#include "maps/socket_table.hpp"
 #include "maps/waiting_audit.hpp"
 
 namespace petrel {
@@ -71,6 +72,7 @@ struct LoopFacts {
   std::uint64_t connections_closed = 0;  // entries that are kept for what may still come
   std::uint64_t waits_leaked = 0;        // ever found, and given back
   std::uint64_t evicted = 0;             // of these: requests of flows that `connections` evicted
+  std::uint64_t unaccounted = 0;         // at the last audit: waits of sockets that may be gone
 };
 
 class MoveHash;
@@ -166,6 +168,12 @@ class Agent {
   boost::asio::awaitable<void> audit_loop();
   boost::asio::awaitable<void> audit();
   void heal(const WaitingAudit& audit);
+  using Flows = std::vector<std::pair<bpf::connection_key, bpf::connection>>;
+  bool may_have_closed_unseen(const bpf::connection_key& key, const bpf::connection& flow,
+                              std::uint64_t now_ns) const;
+  void count_unaccounted(const Flows& doubtful);
+  std::optional<SocketEnds> ends_of(const bpf::connection_key& key,
+                                    const bpf::connection& flow) const;
 
   void spawn(boost::asio::awaitable<void> coroutine, const char* what);
   void stop();
@@ -219,6 +227,7 @@ class Agent {
   bool stopping_ = false;
   bool replacing_ = false;  // programs are being loaded: no second reload, no tap meanwhile
   std::shared_ptr<LineStream> tap_;  // whose other holder is the tap's reader
+  std::uint64_t sensor_since_ns_ = 0;  // no socket has closed unseen from then on
   std::uint64_t next_count_ns_ = 0;  // of connections, while something drains
 
   boost::asio::thread_pool loader_{1};

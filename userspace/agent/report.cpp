@@ -221,7 +221,8 @@ json::object audit_json(const Agent& agent) {
           {"connections_open", facts.connections_open},
           {"connections_closed", facts.connections_closed},
           {"connections_size", agent.config().agent.max_connections},
-          {"waits_leaked", facts.waits_leaked}};
+          {"waits_leaked", facts.waits_leaked},
+          {"unaccounted", facts.unaccounted}};
 }
 
 }  // namespace

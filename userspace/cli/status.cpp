@@ -76,11 +76,12 @@ void print_losses(const json::object& losses, const json::object& audit) {
              number(losses.at("worst_disorder_ms")), number(losses.at("clock_steps")),
              number(losses.at("suspends")));
   fmt::print("tables: {} connections open and {} closed of {}  half-open evicted {}  evicted with "
-             "a request {}  no entry {}  adopted {}  waits leaked {}\n",
+             "a request {}  no entry {}  adopted {}  waits leaked {}  "
+             "unaccounted {}\n",
              number(audit.at("connections_open")), number(audit.at("connections_closed")),
              number(audit.at("connections_size")), number(losses.at("half_open_evicted")),
              number(losses.at("evicted")), number(losses.at("table_full")), number(losses.at("adopted")),
-             number(losses.at("waits_leaked")));
+             number(losses.at("waits_leaked")), number(audit.at("unaccounted")));
 }
 
 int run_status(const AgentAddress& address, bool as_json) {
