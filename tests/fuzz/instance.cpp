@@ -148,6 +148,10 @@ void Instance::forget_flows() {
   const bpf_map* pending = balancer_->maps.pending;
   const bpf::pending none{};
   for (std::uint32_t i = 0; i < bpf_map__max_entries(pending); ++i) update("pending", &i, &none);
+  const bpf_map* schedules = balancer_->maps.schedules;
+  const bpf::schedule unknown{};
+  for (std::uint32_t i = 0; i < bpf_map__max_entries(schedules); ++i)
+    update("schedules", &i, &unknown);
   static const bpf::client_filter kEmpty{};
   const std::uint32_t zero = 0;
   update("client_filter", &zero, &kEmpty);

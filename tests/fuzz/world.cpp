@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "bpf/hash.h"
-#include "label/retry_fit.hpp"
+#include "bpf/odds.h"
 #include "tests/fuzz/instance.hpp"
 
 namespace petrel::fuzz {
@@ -225,7 +225,12 @@ void World::write_service(Instance& instance, const Service& service) const {
   budget.burst_q16 = budget.tokens_q16 = 3U << 16;
   const std::uint32_t id = service.id;
   instance.update("budgets", &id, &budget);
-  const bpf::retry_odds odds = fit_retry_odds({});
+  // Whatever follows a failure is its retry, whenever it comes: labels do not depend on the machine's
+  // pace, either.
+  bpf::retry_odds odds{};
+  std::ranges::fill(odds.retry_hazard, std::numeric_limits<std::uint32_t>::max());
+  odds.usual_gap = 1U << 30;
+  odds.same_factor = 1 << ODDS_SAME_SHIFT;
   instance.update("retry_odds", &id, &odds);
   instance.service_inflight[id].limit = 8;
   instance.service_inflight[id].retry_limit = 6;
