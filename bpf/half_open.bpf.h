@@ -9,7 +9,7 @@
 #define PETREL_BPF_HALF_OPEN_BPF_H
 
 #include "bpf/hash.h"
-#include "bpf/retry.bpf.h"
+#include "bpf/settle.bpf.h"
 
 /* Who tells of flows that are half open: the balancer, unless another program says so before this. */
 #ifndef HALF_OPEN_OWNER
@@ -251,9 +251,9 @@ static __always_inline void check_aside(const struct connection_key *key, __u32 
 
 /* Where another host's SYN finds no room beside it. */
 static __noinline int set_aside(struct pending *pending, struct waiting_syn *wait, __u32 hash) {
-  struct identity who = {.ts_offset_ms = wait->ts_offset_ms, .has_clock = wait->has_clock};
+  __u16 identity = identity_of(wait->has_clock, wait->ts_offset_ms, wait->client_port_be);
   __u32 tag;
-  struct pending *aside = pending_of_host(hash, identity_of(&who, wait->client_port_be), &tag);
+  struct pending *aside = pending_of_host(hash, identity, &tag);
 
   if (!aside || aside == pending) return 0;
   pending->flags |= PENDING_SHARED;
@@ -283,8 +283,8 @@ __noinline int check_pending(const struct connection_key *key, __u64 now_ns) {
       fail_pending(key, wait, now_ns);
   }
   if (!shared) return 0;
-  check_aside(key, hash, identity_of(who, key->client_port_be), now_ns);
-  __u16 beside = identity_beside(who, key->client_port_be, 1);
+  check_aside(key, hash, identity_of(who->has_clock, who->ts_offset_ms, key->client_port_be), now_ns);
+  __u16 beside = identity_beside(who->has_clock, who->ts_offset_ms, key->client_port_be, 1);
   if (beside) check_aside(key, hash, beside, now_ns);
   return 0;
 }

@@ -158,12 +158,21 @@ static __always_inline struct retry_counts *retry_counts_of(__u32 service_id) {
   return bpf_map_lookup_elem(&retry_counts, &service_id);
 }
 
+/* Whether an address's hosts are told by their clocks: a clock that each connection draws anew, as
+ * Linux does since 6.18, tells none, and its host must be found by its ports. */
+static __always_inline bool clocks_are_proven(const struct client *client) {
+  return client->clock_matches;
+}
+
 /* Whether the failure is of the host that failed last here. */
 static __always_inline bool same_host(const struct client *client, const struct failed *failed,
                                       __be16 port_be) {
-  if (has_clock(client) && failed->who.has_clock)
-    return same_clock(client->ts_offset_ms, failed->who.ts_offset_ms,
-                      clock_ms(failed->syn_ns) - client->clock_at_ms);
+  if (has_clock(client) && failed->who.has_clock) {
+    if (same_clock(client->ts_offset_ms, failed->who.ts_offset_ms,
+                   clock_ms(failed->syn_ns) - client->clock_at_ms))
+      return true;
+    if (clocks_are_proven(client)) return false;
+  }
   return distance(ports_on(client->port_be, port_be)) <= NEAR_PORTS;
 }
 
@@ -171,11 +180,11 @@ static __always_inline bool same_host(const struct client *client, const struct 
  * there with come back. */
 static __noinline int change_host(struct client *client, struct client_key *key,
                                   const struct failed *failed, __be16 port_be) {
-  struct identity was = {.ts_offset_ms = client->ts_offset_ms, .has_clock = has_clock(client)};
+  bool by_clock = clocks_are_proven(client);
 
-  key->identity = identity_of(&was, client->port_be);
+  key->identity = identity_of(by_clock && has_clock(client), client->ts_offset_ms, client->port_be);
   bpf_map_update_elem(&clients, key, client, BPF_ANY);
-  key->identity = identity_of(&failed->who, port_be);
+  key->identity = identity_of(by_clock && failed->who.has_clock, failed->who.ts_offset_ms, port_be);
   struct client *earlier = bpf_map_lookup_elem(&clients, key);
   if (earlier && earlier->failure_ns && same_host(earlier, failed, port_be)) {
     __builtin_memcpy(client->failures, earlier->failures, sizeof(client->failures));

@@ -117,19 +117,19 @@ static __always_inline __u16 port_identity(__u32 bucket) {
 }
 
 /* Under which a host's failures are kept beside those of its address. */
-static __always_inline __u16 identity_of(const struct identity *who, __be16 port_be) {
-  return who->has_clock ? clock_identity(who->ts_offset_ms >> CLOCK_BUCKET_SHIFT)
-                        : port_identity(bpf_ntohs(port_be) >> PORT_BUCKET_SHIFT);
+static __always_inline __u16 identity_of(bool by_clock, __u32 ts_offset_ms, __be16 port_be) {
+  return by_clock ? clock_identity(ts_offset_ms >> CLOCK_BUCKET_SHIFT)
+                  : port_identity(bpf_ntohs(port_be) >> PORT_BUCKET_SHIFT);
 }
 
 /* The others that it may be under, n from 1 to IDENTITIES_BESIDE: the clock's nearer neighbour, or the
  * ports before; 0: no more. */
-static __always_inline __u16 identity_beside(const struct identity *who, __be16 port_be, __u32 n) {
-  if (!who->has_clock) return port_identity((bpf_ntohs(port_be) >> PORT_BUCKET_SHIFT) - n);
+static __always_inline __u16 identity_beside(bool by_clock, __u32 ts_offset_ms, __be16 port_be,
+                                             __u32 n) {
+  if (!by_clock) return port_identity((bpf_ntohs(port_be) >> PORT_BUCKET_SHIFT) - n);
   if (n > 1) return 0;
   __u32 half = 1U << (CLOCK_BUCKET_SHIFT - 1);
-  return clock_identity((who->ts_offset_ms & half ? who->ts_offset_ms + half
-                                                  : who->ts_offset_ms - half) >>
+  return clock_identity((ts_offset_ms & half ? ts_offset_ms + half : ts_offset_ms - half) >>
                         CLOCK_BUCKET_SHIFT);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What the label rests on: each connection's events and its end, and what an attempt is.
  *
- * How retries are told is in retry.bpf.h, what failed is kept by host.bpf.h.
+ * How retries are told is in retry.bpf.h, what failed is kept by host.bpf.h, and which request has
+ * which failure by claim.bpf.h.
  */
 #ifndef PETREL_BPF_LABEL_BPF_H
 #define PETREL_BPF_LABEL_BPF_H
