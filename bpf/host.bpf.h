@@ -179,7 +179,7 @@ static __always_inline bool same_host(const struct client *client, const struct 
 /* Its failures lie under its own identity from now on; those that the host that fails now has lain
  * there with come back. */
 static __noinline int change_host(struct client *client, struct client_key *key,
-                                  const struct failed *failed, __be16 port_be) {
+                                  const struct failed *failed, __be16 port_be, __u64 now_ns) {
   bool by_clock = clocks_are_proven(client);
 
   key->identity = identity_of(by_clock && has_clock(client), client->ts_offset_ms, client->port_be);
@@ -194,7 +194,7 @@ static __noinline int change_host(struct client *client, struct client_key *key,
     earlier->failure_ns = 0; /* each failure is to be found once */
   } else {
     __builtin_memset(client->failures, 0, sizeof(client->failures));
-    client->since = clock_ticks(failed->syn_ns);
+    client->since = clock_ticks(now_ns);
     client->arrivals = 0;
   }
   return 0;
@@ -253,10 +253,10 @@ __noinline int record_failure(const struct connection_key *key, const struct fai
   }
   if (!in_window(client, now_ns)) {
     __builtin_memset(client->failures, 0, sizeof(client->failures));
-    client->since = clock_ticks(failed->syn_ns);
+    client->since = clock_ticks(now_ns);
     client->arrivals = client->all_arrivals = 0;
   } else if (!same_host(client, failed, key->client_port_be)) {
-    change_host(client, &client_key, failed, key->client_port_be);
+    change_host(client, &client_key, failed, key->client_port_be, now_ns);
   }
   keep_failure(client, key->client_port_be, failed, now_ns);
   count_failed(key, failed);

@@ -109,6 +109,8 @@ struct retry_counts {
   __u64 delays[RETRY_CAUSES][RETRY_BUCKETS];    /* retries, by their delay */
   __u64 retried[RETRY_CAUSES][RETRY_ATTEMPTS];  /* failures that were repeated, by attempt number */
   __u64 failed[RETRY_CAUSES][RETRY_ATTEMPTS];   /* failures */
+  __u64 others;                /* other requests of a host, for each failure in whose window they come;
+                                  handshakes apart, of which is not known when they failed */
   __u64 gaps[RETRY_BUCKETS];   /* whole: between a client's SYNs, while it had no failure */
   __u64 same_requests;         /* whole: requests that ask for what another client's asked */
   __u64 compared_requests;     /* whole: how many were looked at for that */
@@ -123,6 +125,7 @@ struct retry_odds {
    * since it was known (the hazard of the delay's distribution). */
   __u32 retry_hazard[RETRY_CAUSES * RETRY_ATTEMPTS * RETRY_BUCKETS];
   __u32 burst_hazard[RETRY_BUCKETS]; /* of another SYN of a client after its last: page loads */
+  __u32 host_gap;    /* ticks between the requests of a host that has failed, retries apart */
   __u32 usual_gap;   /* ticks between a client's first attempts, where its own are not known */
   __u32 same_factor; /* how much likelier the same request is a retry than not, times 16 */
 };
@@ -135,9 +138,9 @@ PETREL_ASSERT_SIZE(struct pending, 32 + PENDING_SYNS * 16);
 PETREL_ASSERT_SIZE(struct schedule, 16);
 PETREL_ASSERT_SIZE(struct client_filter, CLIENT_EPOCHS);
 PETREL_ASSERT_SIZE(struct retry_counts, 8 * (RETRY_CAUSES * (RETRY_BUCKETS + 2 * RETRY_ATTEMPTS) +
-                                             RETRY_BUCKETS + 3));
+                                             RETRY_BUCKETS + 4));
 PETREL_ASSERT_SIZE(struct retry_odds, 4 * (RETRY_CAUSES * RETRY_ATTEMPTS * RETRY_BUCKETS +
-                                           RETRY_BUCKETS + 2));
+                                           RETRY_BUCKETS + 3));
 
 #ifdef __cplusplus
 }  // namespace petrel::bpf

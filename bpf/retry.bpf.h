@@ -44,6 +44,13 @@ static __always_inline __u64 hazard_of(const struct failure *failure, const stru
   return hazard;
 }
 
+/* 0 where `begin` comes first: a SYN is weighed again after failures that came after it. */
+static __always_inline __u32 elapsed_since(__u32 since, __u32 begin) {
+  __s32 elapsed = (__s32)(begin - since);
+
+  return elapsed < 0 ? 0 : elapsed;
+}
+
 /* At which rate other requests are to be expected of who sent this one. */
 static __always_inline __u64 others_of(const struct client *client, const struct client *host,
                                        const struct retry_odds *odds, const struct pending *pending,
@@ -52,11 +59,12 @@ static __always_inline __u64 others_of(const struct client *client, const struct
   bool shared = pending && is_shared(pending);
   __u64 gap = pending && pending->gap ? ((__u64)pending->gap + odds->usual_gap) / 2
                                       : odds->usual_gap;
-  __u64 all = arrival_rate(client->all_arrivals, attempt->begin - client->since, gap);
+  __u64 all = arrival_rate(client->all_arrivals, elapsed_since(client->since, attempt->begin), gap);
 
   if (shared && is_same_host(attempt->evidence)) {
     /* Of the host's own others; another host's port is near by chance. */
-    __u64 others = arrival_rate(host->arrivals, attempt->begin - host->since, gap * 64);
+    __u64 others = arrival_rate(host->arrivals, elapsed_since(host->since, attempt->begin),
+                                odds->host_gap);
     bool next = distance(ports_on(host->port_be, key->client_port_be)) <= NEXT_PORTS;
     if (!(attempt->evidence & EVIDENCE_SAME_CLOCK))
       others += all * (next ? 2 * NEXT_PORTS : 4 * NEAR_PORTS) / EPHEMERAL_PORTS;
@@ -84,14 +92,19 @@ static __always_inline __u32 likeliest(const struct client *host,
 static __noinline int learn_delays(const struct client *host, const struct weighing *weighing,
                                    const struct attempt *attempt, struct retry_counts *counts) {
   __u64 sum = weighing->retries + weighing->others + 1;
+  __u64 other = weighing->others * 256 / sum;
+  __u32 window = clock_ticks(retry_window_ns);
 
 #pragma unroll
   for (__u32 i = 0; i < HOST_FAILURES; i++) {
     const struct failure *failure = &host->failures[i];
     __u64 part = weighing->hazards[i] * 256 / sum;
     __u32 cause = retry_cause(failure->kind);
+    __u32 elapsed = attempt->begin - failure->known_at;
+    if (failure->syn_ns && cause != CAUSE_HANDSHAKE && elapsed <= window)
+      ADD_EXACTLY(counts->others, other);
     if (!part) continue;
-    ADD_EXACTLY(counts->delays[cause][retry_bucket(attempt->begin - failure->known_at)], part);
+    ADD_EXACTLY(counts->delays[cause][retry_bucket(elapsed)], part);
     ADD_EXACTLY(counts->retried[cause][retry_attempt(failure->attempt)], part);
   }
   return 0;

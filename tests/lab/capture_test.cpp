@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "tests/lab/config_file.hpp"
 #include "tests/lab/lab_fixture.hpp"
 
 namespace petrel::test {
@@ -173,6 +174,43 @@ TEST_F(CaptureTest, ReplayDecidesWhatWasDecidedLive) {
   const std::string directory = lab.path("run/");
   EXPECT_EQ(lab.petrel({"export", file, "-o", directory}).exit_code, 0);
   EXPECT_EQ(lab.petrel({"replay", directory, "--compare", "--json"}).out, once.out);
+}
+
+TEST_F(CaptureTest, ReplaysOverAReload) {
+  Lab lab({.backends = 3});
+  lab.start_agent({.mode = "act"});
+  const std::string file = lab.path("run.db");
+  Process& capture = start_capture(lab, file);
+  Process& client = lab.start_client({"--rate", "200", "--duration", "60", "--retry", "exponential"});
+  lab.eventually("answers of all", [](const Status& status) {
+    for (int i : {1, 2, 3}) {
+      if (status.backend(i, "wire/answers") < 30) return false;
+    }
+    return true;
+  });
+  lab.fault(2, "errors", {"--rate", "1"});
+  lab.eventually("b2's fall", [](const Status& status) { return status.factor(2) < 0.1; }, 30s);
+  ConfigFile config = ConfigFile::read(lab.config_path());
+  config.backends.front() += "weight = 300\n";
+  config.backends.pop_back();  // b3
+  config.write(lab.config_path());
+  const Finished reloaded = lab.petrel({"reload", "-s", lab.socket()});
+  ASSERT_EQ(reloaded.exit_code, 0) << reloaded.err;
+  EXPECT_NE(reloaded.out.find("backend b1: weight 100 -> 300"), std::string::npos) << reloaded.out;
+  lab.fault(2, "none");
+  lab.eventually("b2's return", [](const Status& status) { return status.factor(2) > 0.5; }, 30s);
+  lab.end_client(client);
+  EXPECT_EQ(capture.stop(SIGTERM), 0);
+  EXPECT_NE(capture.err().find("lost 0"), std::string::npos) << capture.err();
+
+  const Finished replay = lab.petrel({"replay", file, "--compare", "--json"});
+  EXPECT_EQ(replay.exit_code, 0) << replay.err;
+  const std::string last =
+      replay.out.substr(replay.out.rfind('\n', replay.out.size() - 2) + 1);
+  const Facts facts(last);
+  EXPECT_TRUE(facts.flag("/comparison/equal")) << last;
+  EXPECT_EQ(facts.number("/comparison/ticks"), facts.number("/ticks")) << last;
+  EXPECT_GE(facts.number("/checkpoints"), 2) << last;  // the first one, and the reload's
 }
 
 TEST_F(CaptureTest, HasARequestAndAnEventForEachAttemptOfTheClient) {

@@ -132,6 +132,19 @@ TEST(RetryFit, KnowsHowMuchASameRequestTells) {
   EXPECT_NEAR(RetryFit().update(counts, at(1s)).same_factor / 16.0, 1, 0.1);
 }
 
+TEST(RetryFit, KnowsHowOftenAHostThatHasFailedAsksForMore) {
+  // 100 failures, each watched for its 5 s, in which its host asks for two other things.
+  bpf::retry_counts counts{};
+  counts.failed[bpf::CAUSE_REFUSED][0] = 100 * kWhole;
+  counts.others = 200 * kWhole;
+  RetryFit fit;
+  fit.update(counts, at(1s));
+  for (auto now = 1200ms; now < 7s; now += 200ms) fit.update(counts, at(now));
+  const double gap_ms = fit.update(counts, at(7s)).host_gap / kTicksPerMs;
+  EXPECT_NEAR(gap_ms, 2500, 100);
+  EXPECT_NEAR(fit.update(counts, at(60s)).host_gap / kTicksPerMs, gap_ms, 1);  // all is over
+}
+
 TEST(RetryFit, BeginsAgainWithANewMap) {
   bpf::retry_counts counts{};
   counts.compared_requests = 1000;

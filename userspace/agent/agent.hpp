@@ -62,7 +62,7 @@ struct LoopFacts {
   std::uint64_t worst_tick_us = 0;
   std::uint64_t all_ticks_us = 0;     // summed
   std::uint64_t events = 0;
-  std::uint64_t retries_seen = 0;     // RETRY events
+  std::uint64_t retries_seen = 0;     // RETRY events, less those taken back
   double retries_predicted = 0;       // summed probabilities of ended or answered requests
   std::uint64_t expired_handshakes = 0;  // swept: unanswered SYNs whose client never came again
   std::uint64_t reloads = 0;             // that were put in force

@@ -80,6 +80,7 @@ void Agent::on_event(const bpf::event& event) {
   losses_.on_event(event.time_ns);
   ++events_in_tick_;
   if (event.type == bpf::EVENT_RETRY) ++facts_.retries_seen;
+  if (event.type == bpf::EVENT_NO_RETRY && facts_.retries_seen > 0) --facts_.retries_seen;
   const auto probability_q16 = loop_.on_event(event);
   // A SYN that was moved on fails nobody: no retry is to come.
   if (probability_q16 && event.type != bpf::EVENT_MOVED) {

@@ -22,6 +22,7 @@ constexpr double kPooledPrior = 8;
 constexpr double kRetriedPrior = 8, kNotRetriedPrior = 2;
 constexpr double kGapPrior = 1;
 constexpr double kUsualGapPriorMs = 8000, kUsualGapPrior = 20;
+constexpr double kHostGapPriorMs = 4000, kHostGapPrior = 2;
 constexpr double kSamePrior = 4, kComparedPrior = 16;
 constexpr double kMostSameFactor = 64;
 
@@ -39,6 +40,7 @@ constexpr double kBurstMs = 20;
 constexpr double kMostFailures = 2000;
 constexpr double kMostGaps = 20000;
 constexpr double kMostCompared = 20000;
+constexpr double kMostOthers = 2000;
 
 // A histogram's neighbours share: delays do not know where buckets end.
 Buckets smoothed(const Buckets& counts) {
@@ -103,6 +105,10 @@ void fade(RetrySums& sums) {
   }
   if (std::accumulate(sums.gaps.begin(), sums.gaps.end(), 0.0) > kMostGaps)
     for (double& count : sums.gaps) count /= 2;
+  if (sums.others > kMostOthers) {
+    sums.others /= 2;
+    sums.watched_ms /= 2;
+  }
   if (sums.compared_requests > kMostCompared) {
     sums.compared_requests /= 2;
     sums.same_requests /= 2;
@@ -162,11 +168,25 @@ bpf::retry_odds fit_retry_odds(const RetrySums& sums) {
   }
   odds.usual_gap = static_cast<std::uint32_t>(
       (apart_ticks + kUsualGapPrior * kUsualGapPriorMs * kTicksPerMs) / (apart + kUsualGapPrior));
+  odds.host_gap = static_cast<std::uint32_t>((sums.watched_ms + kHostGapPrior * kHostGapPriorMs) *
+                                             kTicksPerMs / (sums.others + kHostGapPrior));
   const double factor =
       (sums.compared_requests + kComparedPrior) / (sums.same_requests + kSamePrior);
   odds.same_factor = static_cast<std::uint32_t>(std::clamp(factor, 1.0, kMostSameFactor) *
                                                 (1 << ODDS_SAME_SHIFT));
   return odds;
+}
+
+// How long hosts have been watched for other requests since the last time: each failure for its window.
+void RetryFit::watch(const bpf::retry_counts& total, std::uint64_t now_ns) {
+  std::uint64_t young = 0;
+  for (const std::size_t cause : {bpf::CAUSE_REFUSED, bpf::CAUSE_REQUEST})
+    for (std::size_t i = 0; i < RETRY_ATTEMPTS; ++i)
+      young += total.failed[cause][i] - std::min(total.failed[cause][i], last_.failed[cause][i]);
+  if (watched_at_ns_ != 0)
+    sums_.watched_ms += static_cast<double>(young) / kOne *
+                        static_cast<double>(now_ns - watched_at_ns_) / 1e6;
+  watched_at_ns_ = now_ns;
 }
 
 bpf::retry_odds RetryFit::update(const bpf::retry_counts& total, std::uint64_t now_ns) {
@@ -184,6 +204,7 @@ bpf::retry_odds RetryFit::update(const bpf::retry_counts& total, std::uint64_t n
     for (std::size_t i = 0; i < RETRY_ATTEMPTS; ++i)
       add(sums_.retried[cause][i], total.retried[cause][i], last_.retried[cause][i], kOne);
   }
+  add(sums_.others, total.others, last_.others, kOne);
   for (std::size_t i = 0; i < RETRY_BUCKETS; ++i)
     add(sums_.gaps[i], total.gaps[i], last_.gaps[i], 1);
   add(sums_.same_requests, total.same_requests, last_.same_requests, 1);
@@ -203,6 +224,7 @@ bpf::retry_odds RetryFit::update(const bpf::retry_counts& total, std::uint64_t n
     std::memcpy(last_.failed, young_.front().failed, sizeof(failed));
     young_.pop_front();
   }
+  watch(total, now_ns);
   fade(sums_);
   return fit_retry_odds(sums_);
 }

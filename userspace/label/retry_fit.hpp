@@ -27,6 +27,8 @@ struct RetrySums {
   // Those alone whose retry would have come by now: of younger ones nothing is known.
   std::array<std::array<double, RETRY_ATTEMPTS>, bpf::RETRY_CAUSES> failed{};
   std::array<double, RETRY_BUCKETS> gaps{};
+  double others = 0;      // requests that were no retries, of hosts that had failed within the window
+  double watched_ms = 0;  // how long those hosts were watched: each failure for its window
   double same_requests = 0;
   double compared_requests = 0;
 };
@@ -49,6 +51,8 @@ class RetryFit {
   const RetrySums& sums() const { return sums_; }
 
  private:
+  void watch(const bpf::retry_counts& total, std::uint64_t now_ns);
+
   struct Young {
     std::uint64_t time_ns;
     std::uint64_t failed[bpf::RETRY_CAUSES][RETRY_ATTEMPTS];
@@ -56,6 +60,7 @@ class RetryFit {
 
   std::chrono::nanoseconds retry_window_;
   bpf::retry_counts last_{};
+  std::uint64_t watched_at_ns_ = 0;  // 0: never
   std::deque<Young> young_;  // failures that may yet be repeated, as counted then
   RetrySums sums_;
 };
