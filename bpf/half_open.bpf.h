@@ -244,9 +244,12 @@ static __always_inline void check_aside(const struct connection_key *key, __u32 
   struct pending *aside = pending_of_host(hash, identity, &tag);
 
   if (!aside || aside->tag != tag) return;
-  struct waiting_syn *wait = &aside->waits[0];
-  if (!wait->client_port_be || wait->client_port_be == key->client_port_be) return;
-  if (has_timed_out(wait, now_ns)) fail_pending(key, wait, now_ns);
+#pragma unroll
+  for (__u32 i = 0; i < PENDING_SYNS; i++) {
+    struct waiting_syn *wait = &aside->waits[i];
+    if (!wait->client_port_be || wait->client_port_be == key->client_port_be) continue;
+    if (has_timed_out(wait, now_ns)) fail_pending(key, wait, now_ns);
+  }
 }
 
 /* Where another host's SYN finds no room beside it. */
@@ -257,7 +260,11 @@ static __noinline int set_aside(struct pending *pending, struct waiting_syn *wai
 
   if (!aside || aside == pending) return 0;
   pending->flags |= PENDING_SHARED;
+  if (aside->tag != tag) __builtin_memset(aside, 0, sizeof(*aside));
   aside->tag = tag;
+  /* A page may have asked for several things at once. */
+  aside->waits[2] = aside->waits[1];
+  aside->waits[1] = aside->waits[0];
   aside->waits[0] = *wait;
   wait->client_port_be = 0;
   return 0;
