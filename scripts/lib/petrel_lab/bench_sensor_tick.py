@@ -8,15 +8,12 @@ requests in backend_stats. The agent's own clocks, and the kernel's, say what it
 import contextlib
 import ctypes
 import os
-import platform
 import socket
 import struct
 import time
 from pathlib import Path
 
-from .bench_wire_programs import BPF_SYSCALL_NUMBERS
-
-BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_OBJ_GET, BPF_MAP_UPDATE_BATCH = 1, 2, 7, 26
+from .bpf_map import BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, Map, possible_cpus
 
 BACKENDS = 1000
 CONNECTIONS = 100_000
@@ -26,46 +23,6 @@ WAITING_SLOTS = 512
 SLOT_SHIFT = 24
 WAITING_PER_BACKEND = 10  # one connection in ten
 RECENT_SLOTS = 6          # an answer takes up to 100 ms
-
-
-class Map:
-    """A pinned BPF map."""
-
-    def __init__(self, pin):
-        self.libc = ctypes.CDLL(None, use_errno=True)
-        self.number = BPF_SYSCALL_NUMBERS.get(platform.machine())
-        if self.number is None:
-            raise OSError(f"bpf() has no known number on {platform.machine()}")
-        path = ctypes.create_string_buffer(str(pin).encode())
-        self.fd = self._call(BPF_OBJ_GET, struct.pack("<QII", ctypes.addressof(path), 0, 0))
-        facts = dict(line.split(":\t", 1) for line in self._facts() if ":\t" in line)
-        self.value_bytes = int(facts["value_size"])
-
-    def _facts(self):
-        with open(f"/proc/self/fdinfo/{self.fd}", encoding="ascii") as info:
-            return info.read().splitlines()
-
-    def _call(self, command, attributes):
-        buffer = ctypes.create_string_buffer(attributes, 128)
-        result = self.libc.syscall(self.number, command, buffer, 128)
-        if result < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, f"bpf({command}): {os.strerror(code)}")
-        return result
-
-    def update_all(self, keys, values, count):
-        keys, values = ctypes.create_string_buffer(keys), ctypes.create_string_buffer(values)
-        self._call(BPF_MAP_UPDATE_BATCH, struct.pack(
-            "<QQQQIIQQ", 0, 0, ctypes.addressof(keys), ctypes.addressof(values), count, self.fd,
-            0, 0))
-
-    def element(self, command, key, value):
-        key = ctypes.create_string_buffer(key)
-        self._call(command, struct.pack("<IIQQQ", self.fd, 0, ctypes.addressof(key),
-                                        ctypes.addressof(value), 0))
-
-    def close(self):
-        os.close(self.fd)
 
 
 def mapped(address):
@@ -102,7 +59,7 @@ def fill_waiting(pin_path):
         cpus = possible_cpus()
         stride = (table.value_bytes + 7) // 8 * 8
         for backend in range(FIRST_ID, FIRST_ID + BACKENDS):
-            value = ctypes.create_string_buffer(stride * cpus)
+            value = ctypes.create_string_buffer(table.value_stride * cpus)
             table.element(BPF_MAP_LOOKUP_ELEM, struct.pack("<I", backend), value)
             now = time.monotonic_ns() >> SLOT_SHIFT
             for i in range(WAITING_PER_BACKEND):
@@ -110,12 +67,6 @@ def fill_waiting(pin_path):
                 at = table.value_bytes - WAITING_TAIL + slot * 4
                 struct.pack_into("<i", value, at, struct.unpack_from("<i", value, at)[0] + 1)
             table.element(BPF_MAP_UPDATE_ELEM, struct.pack("<I", backend), value)
-
-
-def possible_cpus():
-    with open("/sys/devices/system/cpu/possible", encoding="ascii") as cpus:
-        last = cpus.read().strip().split("-")[-1]
-    return int(last) + 1
 
 
 def cpu_s_of(pid):

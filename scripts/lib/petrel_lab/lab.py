@@ -42,7 +42,7 @@ class Lab:
 
     def __init__(self, backends, bin_dir, service_time_ms=10.0, distribution="lognormal",
                  concurrency=16, queue=1024, seed=1, family=4, dsr=False, mtu=1500,
-                 xdp_ends=False, nat=False, host_clocks=False):
+                 xdp_ends=False, nat=False, host_clocks=False, placement="balancer"):
         self.count = backends
         self.bin = Path(bin_dir)
         self.family = family
@@ -51,10 +51,12 @@ class Lab:
         self.xdp_ends = xdp_ends
         self.nat = nat
         self.host_clocks = host_clocks
+        self.placement = placement
         self.backend_options = [
             "--service-time-ms", str(service_time_ms), "--distribution", distribution,
             "--concurrency", str(concurrency), "--queue", str(queue), "--seed", str(seed)]
         self.processes = []
+        self.backends = {}
         self.agent = None
         self.facts = None
 
@@ -103,13 +105,24 @@ class Lab:
         self.processes.append(process)
         return process
 
+    def _start_backend(self, i):
+        return self.spawn(f"b{i}", self.bin / "petrel-traffic", "backend", "--name", f"b{i}",
+                          "--listen", self.backend_endpoint(i), "--control", self.control(i),
+                          *self.backend_options, log=f"b{i}.log")
+
     def _start_backends(self):
-        for i in range(1, self.count + 1):
-            self.spawn(f"b{i}", self.bin / "petrel-traffic", "backend", "--name", f"b{i}",
-                       "--listen", self.backend_endpoint(i), "--control", self.control(i),
-                       *self.backend_options, log=f"b{i}.log")
-        for i in range(1, self.count + 1):
+        self.backends = {i: self._start_backend(i) for i in range(1, self.count + 1)}
+        for i in self.backends:
             wait_for_path(self.control(i), f"backend b{i}")
+
+    def restart_backend(self, i):
+        """Its process is killed, and a new one serves: the kernel closes what it had open."""
+        self.backends[i].kill()
+        self.backends[i].wait()
+        self.processes.remove(self.backends[i])
+        self.control(i).unlink(missing_ok=True)
+        self.backends[i] = self._start_backend(i)
+        wait_for_path(self.control(i), f"backend b{i}")
 
     def control(self, i):
         return self.run_dir / f"b{i}.sock"
@@ -137,6 +150,8 @@ class Lab:
         lines = ["[[service]]", 'name = "web"', f'address = "{self.vip}"', f"port = {SERVICE_PORT}"]
         if self.dsr:
             lines.append('forward = "dsr"')
+        if self.placement != "balancer":
+            lines.append(f'placement = "{self.placement}"')
         lines.append(extra)
         for i in range(1, self.count + 1):
             lines += ["[[service.backend]]", f'name = "b{i}"',
@@ -147,11 +162,12 @@ class Lab:
 
     def write_config(self, mode, model, extra="", service_extra=""):
         """A configuration for one service over all backends; returns its path."""
+        balances = self.placement == "balancer"
         interfaces = ["to-client"] + [f"to-b{i}" for i in range(1, self.count + 1)]
         lines = ["[agent]",
                  f'pin_path = "{self.facts["pin_path"]}"',
                  f'socket = "{self.socket}"',
-                 f"interfaces = {json.dumps(interfaces)}",
+                 f"interfaces = {json.dumps(interfaces if balances else [])}",
                  f'model = "{model}"',
                  f'mode = "{mode}"',
                  extra,
@@ -203,10 +219,14 @@ class Lab:
             raise LabError(f"switch b{i} to {kind}: {done.stderr.strip()}")
 
     def start_client(self, *options, log=None, **popen):
-        """petrel-traffic client against the service; its JSON summary is on stdout."""
-        target = endpoint(self.vip, SERVICE_PORT)
-        argv = [self.bin / "petrel-traffic", "client", "--target", target, "--sources",
-                self.sources, "--json", *options]
+        """petrel-traffic client against the service, or its backends in turn where nobody balances;
+        its JSON summary is on stdout."""
+        targets = [endpoint(self.vip, SERVICE_PORT)]
+        if self.placement != "balancer":
+            targets = [self.backend_endpoint(i) for i in range(1, self.count + 1)]
+        named = [part for target in targets for part in ("--target", target)]
+        argv = [self.bin / "petrel-traffic", "client", *named, "--sources", self.sources, "--json",
+                *options]
         if log is not None:
             argv += ["--log", log]
         return self.spawn("client", *argv, stdout=subprocess.PIPE, text=True, **popen)
