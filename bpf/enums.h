@@ -153,6 +153,7 @@ enum client_flag {
 enum pending_flag {
   PENDING_TIMESTAMPS = 1 << 1, /* ts_offset_ms is known */
   PENDING_SHARED = 1 << 2,     /* another host's SYN waited here: they are kept by host as well */
+  PENDING_CLOCKS = 1 << 3,     /* a clock went on over two connections: hosts are told by theirs */
 };
 
 /* connection.flags and half_open.flags. Changed by both directions at once: with atomic operations

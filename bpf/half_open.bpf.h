@@ -254,7 +254,8 @@ static __always_inline void check_aside(const struct connection_key *key, __u32 
 
 /* Where another host's SYN finds no room beside it. */
 static __noinline int set_aside(struct pending *pending, struct waiting_syn *wait, __u32 hash) {
-  __u16 identity = identity_of(wait->has_clock, wait->ts_offset_ms, wait->client_port_be);
+  bool by_clock = wait->has_clock && (pending->flags & PENDING_CLOCKS);
+  __u16 identity = identity_of(by_clock, wait->ts_offset_ms, wait->client_port_be);
   __u32 tag;
   struct pending *aside = pending_of_host(hash, identity, &tag);
 
@@ -290,9 +291,13 @@ __noinline int check_pending(const struct connection_key *key, __u64 now_ns) {
       fail_pending(key, wait, now_ns);
   }
   if (!shared) return 0;
-  check_aside(key, hash, identity_of(who->has_clock, who->ts_offset_ms, key->client_port_be), now_ns);
-  __u16 beside = identity_beside(who->has_clock, who->ts_offset_ms, key->client_port_be, 1);
-  if (beside) check_aside(key, hash, beside, now_ns);
+  bool by_clock = who->has_clock && (pending->flags & PENDING_CLOCKS);
+  check_aside(key, hash, identity_of(by_clock, who->ts_offset_ms, key->client_port_be), now_ns);
+#pragma unroll
+  for (__u32 n = 1; n <= 2; n++) {
+    __u16 beside = identity_beside(by_clock, who->ts_offset_ms, key->client_port_be, n);
+    if (beside) check_aside(key, hash, beside, now_ns);
+  }
   return 0;
 }
 

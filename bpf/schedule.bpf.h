@@ -94,9 +94,12 @@ static __always_inline void learn_sharing(struct pending *pending, const struct 
   __s32 on = ports_on(pending->client_port_be, key->client_port_be);
   bool same = on >= 0 && on <= NEAR_PORTS;
 
-  if (!same && who->has_clock && (pending->flags & PENDING_TIMESTAMPS))
-    same = same_clock(pending->ts_offset_ms, who->ts_offset_ms,
-                      (now - pending->syn_at) / TICKS_PER_MS);
+  if (on && who->has_clock && (pending->flags & PENDING_TIMESTAMPS) &&
+      same_clock(pending->ts_offset_ms, who->ts_offset_ms,
+                 (now - pending->syn_at) / TICKS_PER_MS)) {
+    same = true;
+    pending->flags |= PENDING_CLOCKS;
+  }
   if (same && pending->same_host < SAME_HOST_MOST) pending->same_host++;
   if (!same && pending->same_host) pending->same_host--;
 }
@@ -121,7 +124,8 @@ static __noinline int note_syn(struct pending *pending, const struct connection_
   pending->client_port_be = key->client_port_be;
   pending->syn_at = now;
   pending->ts_offset_ms = who->ts_offset_ms;
-  pending->flags = (who->has_clock ? PENDING_TIMESTAMPS : 0) | (pending->flags & PENDING_SHARED);
+  pending->flags &= ~PENDING_TIMESTAMPS;
+  if (who->has_clock) pending->flags |= PENDING_TIMESTAMPS;
 #pragma unroll
   for (__u32 i = 1; i < PENDING_SYNS; i++) {
     struct waiting_syn *other = &pending->waits[i];
