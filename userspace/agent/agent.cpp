@@ -17,20 +17,13 @@
 #include "agent/prober.hpp"
 #include "agent/serving_model.hpp"
 #include "base/clock.hpp"
+#include "maps/half_open_age.hpp"
 
 namespace petrel {
 namespace asio = boost::asio;
 namespace {
 
 constexpr auto kAsTuple = asio::as_tuple(asio::use_awaitable);
-
-// An unanswered SYN is given up by the sweep when it would leave its waiting slot's span.
-constexpr std::uint64_t kHandshakeExpiryNs =
-    (std::uint64_t{WAITING_YOUNG_SLOTS} << WAITING_SLOT_SHIFT) - 500'000'000;
-
-// A half-open flow that waits for nothing has its client's silence only: a UDP client that asked
-// once, a spoofed SYN that was answered.
-constexpr std::uint64_t kHalfOpenIdleNs = 60'000'000'000;
 
 // A backend in whose risk or weight anything is amiss is probed.
 bool is_suspicious(const BackendLoop& backend) {
@@ -295,13 +288,11 @@ asio::awaitable<void> Agent::sweep_loop() {
     auto [error] = co_await sweep_timer_.async_wait(kAsTuple);
     if (error) co_return;
     const std::uint64_t now_ns = monotonic_ns();
-    tables_->sweep_half_open([&](const bpf::half_open& flow) {
-      if (is_gone(flow, now_ns)) return true;
-      const bool waits = (flow.flags & bpf::CONNECTION_WAITING_SYN) != 0;
-      if (now_ns - flow.sent_ns <= (waits ? kHandshakeExpiryNs : kHalfOpenIdleNs)) return false;
-      if (waits) expire(flow);
-      return true;
-    });
+    tables_->sweep_half_open(
+        [&](const bpf::half_open& flow) {
+          return is_gone(flow, now_ns) || is_overdue(flow, now_ns);
+        },
+        [&](const bpf::half_open& flow) { expire(flow); });
     count_connections(now_ns);
   }
 }

@@ -317,17 +317,23 @@ Result<void> Tables::write_tap_filter(const bpf::tap_wish& wish) {
   return {};
 }
 
-void Tables::sweep_half_open(const std::function<bool(const bpf::half_open&)>& visit) {
+void Tables::sweep_half_open(const std::function<bool(const bpf::half_open&)>& is_over,
+                             const std::function<void(const bpf::half_open&)>& waited) {
   for (std::uint32_t i = 0; i < half_open_.size(); ++i) {
     bpf::half_open& flow = half_open_[i];
     if (flow.key.service_id == 0) continue;
     std::atomic_ref flags(flow.flags);
     std::uint32_t seen = flags.load(std::memory_order_acquire);
-    if ((seen & bpf::HALF_OPEN_BUSY) != 0 || !visit(flow)) continue;
+    if ((seen & bpf::HALF_OPEN_BUSY) != 0 || !is_over(flow)) continue;
     // The data path may end it at this moment: whose claim comes first gives back what it took.
     const std::uint32_t held = seen & bpf::CONNECTION_WAITING_SYN;
     if (!flags.compare_exchange_strong(seen, bpf::HALF_OPEN_BUSY)) continue;
-    if (held != 0) give_back_inflight(flow.backend_id, flow.key.service_id);
+    if (held != 0) {
+      give_back_inflight(flow.backend_id, flow.key.service_id);
+      bpf::half_open ended = flow;
+      ended.flags = seen;
+      waited(ended);
+    }
     flow.key.service_id = 0;
     flow.syn_ns = 0;
     flags.store(0, std::memory_order_release);

@@ -68,8 +68,10 @@ class Tables {
   // Before the tapping program is put in place.
   Result<void> write_tap_filter(const bpf::tap_wish& wish);
 
-  // Calls `visit` for each half-open flow; it returns true to have the entry freed.
-  void sweep_half_open(const std::function<bool(const bpf::half_open&)>& visit);
+  // Frees the half-open entries that `is_over` says so of. `waited` is told of each whose SYN waited
+  // until then: the data path will not give it back.
+  void sweep_half_open(const std::function<bool(const bpf::half_open&)>& is_over,
+                       const std::function<void(const bpf::half_open&)>& waited);
   // Deletes an entry of an established flow, and gives back what it took.
   void end_connection(const bpf::connection_key& key, const bpf::connection& connection);
   std::int64_t inflight(std::uint32_t backend_id) const;
