@@ -125,6 +125,18 @@ TEST(WaitingAudit, PipelinedRequestsAndSynsAreSeen) {
   EXPECT_EQ(audit.open(), 2u);
 }
 
+TEST(WaitingAudit, AtAClosedConnectionNothingWaits) {
+  World world;
+  world.ledger.update(kBegin, world.slots);
+  world.begin(kBegin);
+  WaitingAudit audit(kBegin + 10 * kSlotNs, kBackend + 1);
+  bpf::connection flow = waiting_since(kBegin);
+  flow.state = bpf::CONNECTION_CLOSED;
+  audit.see(flow);
+  EXPECT_EQ(audit.closed(), 1u);
+  EXPECT_EQ(world.heal(audit), 1u);
+}
+
 TEST(WaitingAudit, AnIdOfNoBackendIsIgnored) {
   WaitingAudit audit(kBegin, 2);
   audit.see(waiting_since(kBegin));

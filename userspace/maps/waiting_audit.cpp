@@ -23,8 +23,10 @@ void WaitingAudit::count(std::vector<Seen>& of, std::uint32_t backend_id, std::u
 }
 
 void WaitingAudit::see(const bpf::connection& connection) {
-  ++(connection.state == bpf::CONNECTION_CLOSED ? closed_ : open_);
-  if ((connection.flags & bpf::CONNECTION_WAITING) == 0) return;
+  const bool closed = connection.state == bpf::CONNECTION_CLOSED;
+  ++(closed ? closed_ : open_);
+  // A request that began as its connection was closed on another CPU has nobody to end it.
+  if (closed || (connection.flags & bpf::CONNECTION_WAITING) == 0) return;
   count(requests_, connection.backend_id, connection.request_ns);
   const auto queued = std::min<std::size_t>(connection.queued, QUEUED_REQUESTS);
   for (std::size_t i = 0; i < queued; ++i) {
