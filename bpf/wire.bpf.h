@@ -104,6 +104,12 @@ static __always_inline int begin_request(const struct connection_key *key,
   start_request(key, connection, stats, now_ns);
   struct wait wait = wait_of(connection, key->service_id);
   begin_wait(&wait, stats, now_ns);
+  /* The backend may be closing it at this moment, on another CPU: whoever comes second sees what the
+   * other has marked. A compare-and-swap orders the two on every architecture; a load would not. */
+  if (__sync_val_compare_and_swap(&connection->close_ns, 0, 0)) {
+    end_wait(&wait, stats, now_ns, now_ns);
+    return 0;
+  }
   if (readable && head->more) queue_requests(key, connection, stats, head, head->more);
   return 0;
 }

@@ -109,6 +109,20 @@ TEST_F(Waiting, ManyAtOnceAreCountedEach) {
   expect_waiting(0, 0);
 }
 
+// As another CPU leaves it that handles the backend's RST: marked as closed, and not told so yet.
+TEST_F(Waiting, ARequestDoesNotWaitAtAConnectionThatIsBeingClosed) {
+  Conversation conversation(lb, h, 40001);
+  conversation.open();
+  auto entry = conversation.entry();
+  ASSERT_EQ(entry.state, bpf::CONNECTION_ESTABLISHED);
+  entry.close_ns = entry.syn_ns + 1;
+  lb.set_connection(conversation.key(), entry);
+  conversation.request();
+  expect_waiting(0, 0);
+  EXPECT_FALSE(conversation.entry().flags & bpf::CONNECTION_WAITING);
+  EXPECT_EQ(lb.backend_stats(h.b1).requests, 1U);
+}
+
 TEST_F(Waiting, AnOldRequestIsGivenBackAsWaitedOut) {
   Conversation conversation(lb, h, 40001);
   conversation.open().request();
