@@ -8,8 +8,8 @@ import statistics
 RESAMPLES = 1000
 # Of the second half: fewer tell no slope.
 LEAST_SAMPLES = 8
-# A run's first minutes are the allocator's, and one arena more is no leak. Less than this in the
-# second half of a run is not growth, however surely it is above 0.
+# One arena more of the allocator is no leak, and some kernels tell VmRSS to 32 pages a CPU. Less
+# than this in the second half of a run is not growth, however surely it is above 0.
 NOISE_KIB = 256
 
 
