@@ -7,8 +7,6 @@
 #include <cmath>
 #include <memory>
 
-#include "score/score.hpp"
-
 namespace petrel {
 namespace {
 
@@ -129,16 +127,6 @@ Result<Model> fit_logistic(std::span<const Run* const> runs, double c) {
   model.bias = round_to_file_digits(sign * fitted->w[kFeatureCount] * kInterceptFeature);
   if (const Result<void> quantized = quantize(model); !quantized) return quantized.error();
   return model;
-}
-
-double float_probability(const Model& model, const FeatureVector& features) {
-  const FeatureVector clamped = clamp_to_trained(model, features);
-  double log_odds = model.bias;
-  for (size_t i = 0; i < kFeatureCount; i++) {
-    const ModelFeature& feature = model.features[i];
-    log_odds += feature.coefficient * (unit_value(clamped[i]) - feature.mean) / feature.scale;
-  }
-  return 1 / (1 + std::exp(-log_odds));
 }
 
 }  // namespace petrel

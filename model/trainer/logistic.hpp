@@ -16,7 +16,4 @@ namespace petrel {
 // must hold both labels. Not to be called from two threads: liblinear's print hook is global.
 Result<Model> fit_logistic(std::span<const Run* const> runs, double c);
 
-// The model's probability in floating point, before quantization; features clamped as in scoring.
-double float_probability(const Model& model, const FeatureVector& features);
-
 }  // namespace petrel

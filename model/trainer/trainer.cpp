@@ -158,6 +158,21 @@ double largest_difference(const Model& model, std::span<const Run> runs) {
   return largest;
 }
 
+// The lower of the two in the middle, so that it is a value that was seen.
+void note_medians(const RunPointers& runs, Model& model) {
+  std::vector<int32_t> values;
+  values.reserve(count_rows(runs));
+  for (size_t i = 0; i < kFeatureCount; i++) {
+    values.clear();
+    for (const Run* run : runs) {
+      for (const LabelledRow& row : run->rows) values.push_back(row.features[i]);
+    }
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    model.features[i].median_q16 = *middle;
+  }
+}
+
 void note_facts(const Split& split, const TrainingOptions& options, TrainingReport& report) {
   TrainingFacts& facts = report.model.training;
   facts.date = options.date;
@@ -218,6 +233,7 @@ Result<TrainingReport> train(std::span<const Run> runs, const TrainingOptions& o
   const Result<Model> fitted = fit_logistic(split->training, c);
   if (!fitted) return fitted.error();
   report.model = *fitted;
+  note_medians(split->training, report.model);
   report.model.name = options.name;
   report.model.version = options.version;
   report.model.training.c = round_to_file_digits(c);

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <random>
 
+#include "score/exactness.hpp"
 #include "score/score.hpp"
 
 namespace petrel {
@@ -67,6 +68,37 @@ TEST(ModelFile, ReadsBackAsItWasWritten) {
   ASSERT_TRUE(again) << again.error().message();
   EXPECT_TRUE(*again == model);
   EXPECT_EQ(serialize_model(*again), serialize_model(model));
+}
+
+TEST(ModelFile, MediansAreOptionalAndReadBack) {
+  Model model = sample_model();
+  const std::string without = serialize_model(model);
+  EXPECT_EQ(without.find("median"), std::string::npos);
+  model.features[2].median_q16 = 5;
+  const Result<Model> again = parse_model(serialize_model(model), "m.json");
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_TRUE(*again == model);
+  EXPECT_FALSE(again->features[1].median_q16);
+  EXPECT_NE(model_checksum(model), model_checksum(sample_model()));
+}
+
+TEST(ModelFile, AMedianOutsideTheTrainedRangeIsRefused) {
+  const std::string text = changed([](json::object& model) {
+    model["features"].as_array()[2].as_object()["median_q16"] = -1;
+  });
+  EXPECT_EQ(message_of(text),
+            "model m.json: features[2].median_q16: expected an integer from 0 to 655360, found -1");
+}
+
+TEST(ModelFile, WhatIsWrongIsToldInParts) {
+  InputProblem problem;
+  const std::string text = changed([](json::object& model) { model["version"] = 0; });
+  ASSERT_FALSE(parse_model(text, "m.json", &problem));
+  EXPECT_EQ(problem.field, "version");
+  EXPECT_EQ(problem.expected, "an integer from 1 to 4294967295");
+  EXPECT_EQ(problem.found, "0");
+  ASSERT_FALSE(load_model("/nowhere/m.json", &problem));
+  EXPECT_EQ(problem.found, "ENOENT");
 }
 
 TEST(ModelFile, AnyNumbersOfNineDigitsReadBack) {
@@ -238,6 +270,40 @@ TEST(Score, AgreesWithFloatingPoint) {
     const double exact = 1 / (1 + std::exp(-log_odds));
     ASSERT_NEAR(probability_q16(model, features) / double{Q16_ONE}, exact, 1e-4);
   }
+}
+
+TEST(Score, ItsErrorOverTheTrainedRangesIsThatOfTheSigmoidTable) {
+  const Model model = sample_model();
+  const std::vector<FeatureVector> vectors = vectors_within_trained(model, 1, 20'000);
+  ASSERT_EQ(vectors.size(), 20'000U);
+  for (const FeatureVector& vector : vectors) EXPECT_EQ(clamp_to_trained(model, vector), vector);
+  const ScoreError error = score_error(model, vectors);
+  EXPECT_GT(error.largest, 0);
+  EXPECT_LT(error.largest, 1e-4);
+  EXPECT_LE(error.mean, error.largest);
+  const double fixed = probability_q16(model, error.worst) / double{Q16_ONE};
+  EXPECT_EQ(std::abs(fixed - float_probability(model, error.worst)), error.largest);
+  EXPECT_EQ(vectors_within_trained(model, 1, 20'000), vectors);
+  EXPECT_NE(vectors_within_trained(model, 2, 20'000), vectors);
+}
+
+TEST(Score, FewerBitsForACoefficientLoseMore) {
+  Model model = sample_model();
+  const std::vector<FeatureVector> vectors = vectors_within_trained(model, 1, 5000);
+  double before = 1;
+  for (const int bits : {6, 8, 12, 16, 24}) {
+    ASSERT_TRUE(quantize(model, bits));
+    for (const bpf::model_coefficient& coefficient : model.coefficients) {
+      EXPECT_LE(std::abs(coefficient.mantissa), 1 << (bits - 2));
+    }
+    const double largest = score_error(model, vectors).largest;
+    if (bits <= 16) {
+      EXPECT_LT(largest, before) << bits;
+    }
+    before = largest;
+  }
+  ASSERT_TRUE(quantize(model));
+  EXPECT_TRUE(model == sample_model());
 }
 
 TEST(Score, ClampsFeaturesToTheTrainedRange) {

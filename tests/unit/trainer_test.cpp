@@ -80,6 +80,21 @@ TEST(Trainer, AConstantFeatureHasNoCoefficientAndUnitScale) {
   }
 }
 
+TEST(Trainer, MediansAreOfTheTrainingRowsAlone) {
+  Runs runs = synthetic_runs(4, 501, 2);
+  for (LabelledRow& row : runs[3].rows) row.features[0] = 4 * Q16_ONE;
+  const Result<TrainingReport> report = train(runs, {.date = "2026-01-31", .held_out_runs = {"run-3"}});
+  ASSERT_TRUE(report);
+  std::vector<int32_t> values;
+  for (size_t r = 0; r < 3; r++) {
+    for (const LabelledRow& row : runs[r].rows) values.push_back(row.features[0]);
+  }
+  std::sort(values.begin(), values.end());
+  EXPECT_EQ(report->model.features[0].median_q16, values[(values.size() - 1) / 2]);
+  EXPECT_EQ(report->model.features[10].median_q16, 7);
+  EXPECT_TRUE(parse_model(serialize_model(report->model), "m.json"));
+}
+
 TEST(Trainer, ShuffledLabelsTeachNothing) {
   Runs runs = synthetic_runs(8, 2000, 3);
   std::mt19937_64 random(4);

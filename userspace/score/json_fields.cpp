@@ -24,7 +24,8 @@ std::string range(const char* what, Number least, Number most) {
 
 }  // namespace
 
-Fields::Fields(const boost::json::value& value, std::string path, std::optional<std::string>& error)
+Fields::Fields(const boost::json::value& value, std::string path,
+               std::optional<InputProblem>& error)
     : object_(value.if_object()), path_(std::move(path)), error_(error) {
   if (object_ == nullptr) fail("", "an object", value);
   if (!path_.empty()) path_ += ".";
@@ -112,6 +113,10 @@ const boost::json::value& Fields::any(std::string_view name) {
   return found != nullptr ? *found : kNone;
 }
 
+bool Fields::has(std::string_view name) const {
+  return object_ != nullptr && object_->contains(name);
+}
+
 void Fields::refuse_others() {
   if (object_ == nullptr) return;
   for (const auto& member : *object_) {
@@ -122,9 +127,7 @@ void Fields::refuse_others() {
 
 void Fields::fail(std::string_view name, const std::string& expected, const std::string& found) {
   if (error_) return;
-  std::string where = path_ + std::string(name);
-  if (where.empty()) where = "document";
-  error_ = where + ": expected " + expected + ", found " + found;
+  error_ = InputProblem{path_ + std::string(name), expected, found};
 }
 
 void Fields::fail(std::string_view name, const std::string& expected,

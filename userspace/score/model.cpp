@@ -9,15 +9,15 @@
 namespace petrel {
 namespace {
 
-// Mantissas have 30 bits: a rounding up cannot reach the sign.
-constexpr int kMantissaBits = 30;
+// Of a coefficient's bits: its sign, and one that keeps a rounding up from reaching it.
+constexpr int kNoMantissaBits = 2;
 constexpr int kFileDigits = 9;
 
-std::optional<bpf::model_coefficient> quantize_coefficient(double value) {
+std::optional<bpf::model_coefficient> quantize_coefficient(double value, int mantissa_bits) {
   if (value == 0) return bpf::model_coefficient{0, 0};
   int exponent = 0;
   std::frexp(value, &exponent);  // |value| < 2^exponent
-  const int shift = std::min(kMantissaBits - exponent, MODEL_MAX_SHIFT);
+  const int shift = std::min(mantissa_bits - exponent, MODEL_MAX_SHIFT);
   if (shift < 0) return std::nullopt;
   const auto mantissa = static_cast<int32_t>(std::lround(std::ldexp(value, shift)));
   return bpf::model_coefficient{mantissa, static_cast<uint32_t>(shift)};
@@ -46,17 +46,19 @@ double round_to_file_digits(double value) {
   return rounded + 0.0;  // -0 becomes 0
 }
 
-Result<void> quantize(Model& model) {
+Result<void> quantize(Model& model, int coefficient_bits) {
   double bias = model.bias;
   for (size_t i = 0; i < kFeatureCount; i++) {
     const ModelFeature& feature = model.features[i];
     const double raw = feature.coefficient / feature.scale;
-    const auto coefficient = std::isfinite(raw) ? quantize_coefficient(raw) : std::nullopt;
+    const auto coefficient = std::isfinite(raw)
+                                 ? quantize_coefficient(raw, coefficient_bits - kNoMantissaBits)
+                                 : std::nullopt;
     if (!coefficient) {
-      return Error(ExitCode::kInput,
-                   "feature " + std::string(kFeatures[i].name) +
-                       ": coefficient / scale must be finite and below 2^30, is " +
-                       std::to_string(raw));
+      return Error(ExitCode::kInput, "feature " + std::string(kFeatures[i].name) +
+                                         ": coefficient / scale must be finite and below 2^" +
+                                         std::to_string(coefficient_bits - kNoMantissaBits) +
+                                         ", is " + std::to_string(raw));
     }
     model.coefficients[i] = *coefficient;
     bias -= raw * feature.mean;

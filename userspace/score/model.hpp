@@ -9,11 +9,13 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/error.hpp"
+#include "base/input_problem.hpp"
 #include "bpf/fixed_point.h"
 #include "features/features.hpp"
 
@@ -28,6 +30,7 @@ struct ModelFeature {
   double coefficient = 0;  // log-odds for each standard deviation; 0 for one that never varied
   int32_t min_q16 = 0;     // trained range: values outside are clamped to it
   int32_t max_q16 = 0;
+  std::optional<int32_t> median_q16 = {};  // over the training rows; files before it have none
 
   bool operator==(const ModelFeature&) const = default;
 };
@@ -64,12 +67,21 @@ struct Model {
 // Rounds to the digits that a model file holds; training rounds before it quantizes.
 double round_to_file_digits(double value);
 
+// What a coefficient has: 30 bits of mantissa, so that a rounding up cannot reach the sign.
+inline constexpr int kCoefficientBits = 32;
+
 // Sets coefficients and bias_q16 from the floating-point fields. Fails where one does not fit.
-Result<void> quantize(Model& model);
+// Fewer bits than a model file has show what they would lose; bias_q16 has 32 always.
+Result<void> quantize(Model& model, int coefficient_bits = kCoefficientBits);
 
 // Errors name the file, the field, what was expected and what was found (ExitCode::kInput).
-Result<Model> load_model(const std::string& path);
-Result<Model> parse_model(std::string_view text, const std::string& source_name);
+// `problem`, where given, is set to what is wrong with the document.
+Result<Model> load_model(const std::string& path, InputProblem* problem = nullptr);
+Result<Model> parse_model(std::string_view text, const std::string& source_name,
+                          InputProblem* problem = nullptr);
+
+// The text of a file that may be a model: errors as above.
+Result<std::string> read_model_text(const std::string& path, InputProblem* problem = nullptr);
 
 // Writes beside the path and renames: a reader sees the old file or the new one.
 Result<void> save_model(const Model& model, const std::string& path);

@@ -14,26 +14,32 @@ namespace {
 // A hundred times what a model needs; keeps a wrong path (a device, a capture) out of memory.
 constexpr size_t kLargestFileBytes = size_t{16} << 20;
 
-Error input_error_from_errno(const std::string& what) {
-  const Error cause = Error::from_errno(errno, what);
-  return Error(ExitCode::kInput, cause.message());
-}
-
 }  // namespace
 
-Result<Model> load_model(const std::string& path) {
+Result<std::string> read_model_text(const std::string& path, InputProblem* problem) {
   errno = 0;
   std::ifstream file(path, std::ios::binary);
-  if (!file) return input_error_from_errno("read model " + path);
   std::string text(kLargestFileBytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) return input_error_from_errno("read model " + path);
+  if (file) file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!file.is_open() || file.bad()) {
+    const int errno_value = errno;
+    if (problem != nullptr) *problem = {"", "a file to read", errno_name(errno_value)};
+    const Error cause = Error::from_errno(errno_value, "read model " + path);
+    return Error(ExitCode::kInput, cause.message());
+  }
   text.resize(static_cast<size_t>(file.gcount()));
   if (text.size() > kLargestFileBytes) {
-    return Error(ExitCode::kInput, "model " + path + ": expected at most " +
-                                       std::to_string(kLargestFileBytes) + " bytes, found more");
+    const InputProblem large{"", "at most " + std::to_string(kLargestFileBytes) + " bytes", "more"};
+    if (problem != nullptr) *problem = large;
+    return Error(ExitCode::kInput, "model " + path + ": " + large.text());
   }
-  return parse_model(text, path);
+  return text;
+}
+
+Result<Model> load_model(const std::string& path, InputProblem* problem) {
+  const Result<std::string> text = read_model_text(path, problem);
+  if (!text) return text.error();
+  return parse_model(*text, path, problem);
 }
 
 Result<void> save_model(const Model& model, const std::string& path) {

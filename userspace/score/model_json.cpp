@@ -31,14 +31,16 @@ json::array strings(const std::vector<std::string>& from) {
 
 json::object feature_to_json(const Model& model, size_t i) {
   const ModelFeature& feature = model.features[i];
-  return {{"name", kFeatures[i].name},
-          {"mean", feature.mean},
-          {"scale", feature.scale},
-          {"coefficient", feature.coefficient},
-          {"mantissa", model.coefficients[i].mantissa},
-          {"shift", model.coefficients[i].shift},
-          {"min_q16", feature.min_q16},
-          {"max_q16", feature.max_q16}};
+  json::object object = {{"name", kFeatures[i].name},
+                         {"mean", feature.mean},
+                         {"scale", feature.scale},
+                         {"coefficient", feature.coefficient},
+                         {"mantissa", model.coefficients[i].mantissa},
+                         {"shift", model.coefficients[i].shift},
+                         {"min_q16", feature.min_q16},
+                         {"max_q16", feature.max_q16}};
+  if (feature.median_q16) object["median_q16"] = *feature.median_q16;
+  return object;
 }
 
 json::object training_to_json(const TrainingFacts& facts) {
@@ -74,7 +76,7 @@ double rounded(Fields& fields, std::string_view name, double least, double most)
 }
 
 void read_feature(const json::value& value, size_t i, Model& model,
-                  std::optional<std::string>& error) {
+                  std::optional<InputProblem>& error) {
   Fields fields(value, "features[" + std::to_string(i) + "]", error);
   ModelFeature& feature = model.features[i];
   const std::string name = fields.text("name", kLongestName);
@@ -90,11 +92,15 @@ void read_feature(const json::value& value, size_t i, Model& model,
   model.coefficients[i].shift = static_cast<uint32_t>(fields.integer("shift", 0, MODEL_MAX_SHIFT));
   feature.min_q16 = static_cast<int32_t>(fields.integer("min_q16", kS32Min, kS32Max));
   feature.max_q16 = static_cast<int32_t>(fields.integer("max_q16", feature.min_q16, kS32Max));
+  if (fields.has("median_q16")) {
+    feature.median_q16 =
+        static_cast<int32_t>(fields.integer("median_q16", feature.min_q16, feature.max_q16));
+  }
   fields.refuse_others();
 }
 
 void read_training(const json::value& value, TrainingFacts& facts,
-                   std::optional<std::string>& error) {
+                   std::optional<InputProblem>& error) {
   Fields fields(value, "training", error);
   facts.date = fields.text("date", kLongestName);
   facts.seed = static_cast<uint64_t>(fields.integer("seed", 0, kS64Max));
@@ -133,7 +139,7 @@ void check_quantized(const Model& model, Fields& fields) {
   }
 }
 
-void read_model(const json::value& document, Model& model, std::optional<std::string>& error) {
+void read_model(const json::value& document, Model& model, std::optional<InputProblem>& error) {
   Fields fields(document, "", error);
   if (const std::string schema = fields.text("schema", kLongestName); schema != kModelSchema) {
     fields.fail("schema", "\"" + std::string(kModelSchema) + "\"", json::value(schema));
@@ -189,18 +195,20 @@ std::string serialize_model(const Model& model) {
   return text + "\n}\n";
 }
 
-Result<Model> parse_model(std::string_view text, const std::string& source_name) {
+Result<Model> parse_model(std::string_view text, const std::string& source_name,
+                          InputProblem* problem) {
   boost::system::error_code code;
   const json::value document = json::parse(json::string_view(text.data(), text.size()), code);
-  if (code) {
-    return Error(ExitCode::kInput,
-                 "model " + source_name + ": expected JSON, found: " + code.message());
-  }
   Model model;
-  std::optional<std::string> error;
-  read_model(document, model, error);
-  if (error) return Error(ExitCode::kInput, "model " + source_name + ": " + *error);
-  return model;
+  std::optional<InputProblem> error;
+  if (code) {
+    error = InputProblem{"", "JSON", code.message()};
+  } else {
+    read_model(document, model, error);
+  }
+  if (!error) return model;
+  if (problem != nullptr) *problem = *error;
+  return Error(ExitCode::kInput, "model " + source_name + ": " + error->text());
 }
 
 }  // namespace petrel

@@ -25,6 +25,20 @@ uint32_t probability_q16(const Model& model, const FeatureVector& features) {
   return bpf::sigmoid_q16(log_odds_q16(model, features));
 }
 
+double float_log_odds(const Model& model, const FeatureVector& features) {
+  double log_odds = model.bias;
+  for (size_t i = 0; i < kFeatureCount; i++) {
+    const ModelFeature& feature = model.features[i];
+    const double value = features[i] / double{Q16_ONE};
+    log_odds += feature.coefficient * (value - feature.mean) / feature.scale;
+  }
+  return log_odds;
+}
+
+double float_probability(const Model& model, const FeatureVector& features) {
+  return 1 / (1 + std::exp(-float_log_odds(model, clamp_to_trained(model, features))));
+}
+
 std::vector<Contribution> contributions(const Model& model, const FeatureVector& features) {
   const FeatureVector clamped = clamp_to_trained(model, features);
   std::vector<Contribution> result;

@@ -19,6 +19,11 @@ int32_t log_odds_q16(const Model& model, const FeatureVector& features);
 // 0 to 65536.
 uint32_t probability_q16(const Model& model, const FeatureVector& features);
 
+// Log-odds and probability in floating point, before quantization. The log-odds are of the features
+// as they are, not clamped; the probability's are, as in scoring.
+double float_log_odds(const Model& model, const FeatureVector& features);
+double float_probability(const Model& model, const FeatureVector& features);
+
 struct Contribution {
   std::string_view feature;  // of kFeatures
   int32_t value_q16 = 0;     // after clamping
