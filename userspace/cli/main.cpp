@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
   cli::add_export(app, action);
   cli::add_replay(app, action);
   cli::add_train(app, action);
+  cli::add_predict(app, action);
   cli::add_tap(app, action);
   cli::add_reload(app, action);
   cli::add_drain(app, action);

@@ -22,6 +22,7 @@ void add_capture(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);
 void add_replay(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
+void add_predict(CLI::App& app, Action& action);
 void add_tap(CLI::App& app, Action& action);
 void add_reload(CLI::App& app, Action& action);
 void add_drain(CLI::App& app, Action& action);
