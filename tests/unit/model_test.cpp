@@ -12,6 +12,7 @@
 #include <random>
 
 #include "score/exactness.hpp"
+#include "score/model_sheet.hpp"
 #include "score/score.hpp"
 
 namespace petrel {
@@ -252,6 +253,75 @@ TEST(Quantize, KeepsCoefficientsToNineDigits) {
     const bpf::model_coefficient& fixed = model.coefficients[0];
     EXPECT_NEAR(std::ldexp(fixed.mantissa, -static_cast<int>(fixed.shift)), raw,
                 std::abs(raw) * 2e-9);
+  }
+}
+
+ModelSheet sheet_of(const std::string& text) {
+  const Result<ModelSheet> sheet = parse_model_sheet(text, "m.json");
+  EXPECT_TRUE(sheet) << sheet.error().message();
+  return sheet ? *sheet : ModelSheet();
+}
+
+TEST(ModelSheet, HasTheChecksumOfWhateverFeaturesThereAre) {
+  const ModelSheet good = sheet_of(serialize_model(sample_model()));
+  EXPECT_EQ(good.checksum, model_checksum(sample_model()));
+  EXPECT_EQ(good.found_checksum, good.checksum);
+  EXPECT_FALSE(good.unusable);
+  const ModelSheet other = sheet_of(changed([](json::object& model) {
+    model["features"].as_array()[0].as_object()["name"] = "other";
+  }));
+  EXPECT_NE(other.found_checksum, other.checksum);
+  ASSERT_TRUE(other.unusable);
+  EXPECT_EQ(other.unusable->field, "features[0].name");
+}
+
+TEST(ModelSheet, DiffNamesWhatIsAddedRemovedAndChangedAndNothingElse) {
+  const ModelSheet before = sheet_of(serialize_model(sample_model()));
+  EXPECT_TRUE(compare(before, before).empty());
+  const ModelSheet after = sheet_of(changed([](json::object& model) {
+    json::array& features = model["features"].as_array();
+    features[0].as_object()["name"] = "added";
+    features[3].as_object()["median_q16"] = 5;
+    model["training"].as_object()["rows"] = 7;
+  }));
+  const ModelDiff diff = compare(before, after);
+  EXPECT_EQ(diff.added, std::vector<std::string>{"added"});
+  EXPECT_EQ(diff.removed, std::vector<std::string>{std::string(kFeatures[0].name)});
+  EXPECT_FALSE(diff.reordered);
+  ASSERT_EQ(diff.facts.size(), 1U);
+  EXPECT_EQ(diff.facts[0].field, "training.rows");
+  EXPECT_EQ(diff.facts[0].after, json::value(7));
+  ASSERT_EQ(diff.changed.size(), 1U);
+  EXPECT_EQ(diff.changed[0].feature, kFeatures[3].name);
+  EXPECT_TRUE(diff.changed[0].before.is_null());
+  const ModelSheet turned = sheet_of(changed([](json::object& model) {
+    std::swap(model["features"].as_array()[0], model["features"].as_array()[1]);
+  }));
+  EXPECT_TRUE(compare(before, turned).reordered);
+}
+
+TEST(ModelSheet, WhatIsNoModelIsRefused) {
+  const std::pair<std::string, const char*> cases[] = {
+      {"{", "document: expected JSON, found "},
+      {"[]", "document: expected an object, found []"},
+      {changed([](json::object& model) { model.erase("training"); }), "training: expected a value"},
+      {changed([](json::object& model) { model["features"] = 1; }),
+       "features: expected a list, found 1"},
+      {changed([](json::object& model) {
+         model["features"].as_array()[1].as_object()["scale"] = "1";
+       }),
+       "features[1].scale: expected a number"},
+      {changed([](json::object& model) {
+         model["features"].as_array()[1] = model["features"].as_array()[0];
+       }),
+       "features[1].name: expected each feature once"},
+  };
+  for (const auto& [text, expected] : cases) {
+    const Result<ModelSheet> sheet = parse_model_sheet(text, "m.json");
+    ASSERT_FALSE(sheet) << expected;
+    EXPECT_EQ(sheet.error().kind(), ExitCode::kInput);
+    EXPECT_EQ(sheet.error().message().find("model m.json: " + std::string(expected)), 0U)
+        << sheet.error().message();
   }
 }
 

@@ -46,6 +46,8 @@ int main(int argc, char** argv) {
   cli::add_replay(app, action);
   cli::add_train(app, action);
   cli::add_predict(app, action);
+  cli::add_model(app, action);
+  cli::add_quantize(app, action);
   cli::add_tap(app, action);
   cli::add_reload(app, action);
   cli::add_drain(app, action);

@@ -7,12 +7,9 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
-#include <sstream>
 
-#include "capture/csv_text.hpp"
-#include "capture/store.hpp"
+#include "cli/training_rows.hpp"
 #include "cli/verbs.hpp"
-#include "telemetry/csv.hpp"
 #include "trainer/trainer.hpp"
 
 namespace petrel::cli {
@@ -98,32 +95,10 @@ void print_report(const TrainingReport& report) {
   }
 }
 
-// A CSV of rows, or a capture that has them among its tables.
-Result<void> read_rows(const std::string& input, std::vector<Run>& runs) {
-  if (!is_capture_store(input)) return read_csv(input, runs);
-  auto source = open_capture(input);
-  if (!source) return source.error();
-  const CaptureTable& table = *find_capture_table("rows");
-  if (!(*source)->has(table)) return Error(ExitCode::kInput, input + ": has no table rows");
-  auto rows = (*source)->rows(table);
-  if (!rows) return rows.error();
-  std::stringstream text;
-  text << csv_header_of(table) << '\n';
-  for (;;) {
-    auto more = (*rows)->next();
-    if (!more) return more.error();
-    if (!*more) break;
-    CsvLine line;
-    for (const std::string& field : (*rows)->fields()) line.text(field);
-    text << line.str() << '\n';
-  }
-  return read_csv(text, input + ": table rows", runs);
-}
-
 int run_train(TrainArguments& arguments) {
   std::vector<Run> runs;
   for (const std::string& input : arguments.inputs) {
-    if (auto read = read_rows(input, runs); !read) return fail(read.error());
+    if (auto read = read_training_rows(input, runs); !read) return fail(read.error());
     std::cerr << "read " << input << ": " << runs.size() << " runs so far\n";
   }
   if (arguments.options.date.empty()) arguments.options.date = today_utc();
