@@ -7,12 +7,12 @@
 #include <numeric>
 
 #include "score/score.hpp"
+#include "trainer/ranking.hpp"
 
 namespace petrel {
 namespace {
 
 constexpr double kLeastProbability = 1.0 / (1 << 17);
-constexpr size_t kCalibrationBins = 10;
 
 double share(std::span<const uint8_t> labels) {
   if (labels.empty()) return 0;
@@ -20,63 +20,31 @@ double share(std::span<const uint8_t> labels) {
   return ones / static_cast<double>(labels.size());
 }
 
-std::vector<size_t> order_by(std::span<const double> scores) {
-  std::vector<size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [scores](size_t left, size_t right) { return scores[left] < scores[right]; });
-  return order;
-}
-
-std::vector<CalibrationBin> calibrate(std::span<const double> probabilities,
-                                      std::span<const uint8_t> labels) {
-  const std::vector<size_t> order = order_by(probabilities);
-  std::vector<CalibrationBin> bins;
-  for (size_t bin = 0; bin < kCalibrationBins; bin++) {
-    const size_t begin = order.size() * bin / kCalibrationBins;
-    const size_t end = order.size() * (bin + 1) / kCalibrationBins;
-    if (begin == end) continue;
-    CalibrationBin result{.rows = end - begin};
-    for (size_t i = begin; i < end; i++) {
-      result.mean_predicted += probabilities[order[i]];
-      result.share_retried += labels[order[i]];
-    }
-    result.mean_predicted /= static_cast<double>(result.rows);
-    result.share_retried /= static_cast<double>(result.rows);
-    bins.push_back(result);
-  }
-  return bins;
+// All of one run: the order alone counts.
+RankedRows rank(std::span<const double> scores, std::span<const uint8_t> labels,
+                ScoreKind kind = {}) {
+  std::vector<ScoredRow> rows(scores.size());
+  for (size_t i = 0; i < rows.size(); i++) rows[i] = {scores[i], 0, labels[i] != 0};
+  return RankedRows(std::move(rows), 1, kind);
 }
 
 }  // namespace
 
 double roc_auc(std::span<const double> scores, std::span<const uint8_t> labels) {
-  const std::vector<size_t> order = order_by(scores);
-  // The rank sum of the positives (Mann-Whitney); rows of equal score share their mean rank.
-  double positives = 0;
-  double rank_sum = 0;
-  for (size_t begin = 0; begin < order.size();) {
-    size_t end = begin;
-    double ones = 0;
-    while (end < order.size() && scores[order[end]] == scores[order[begin]]) {
-      ones += labels[order[end++]];
-    }
-    const double mean_rank = static_cast<double>(begin + end + 1) / 2;
-    rank_sum += ones * mean_rank;
-    positives += ones;
-    begin = end;
-  }
-  const double negatives = static_cast<double>(order.size()) - positives;
-  if (positives == 0 || negatives == 0) return 0.5;
-  return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives);
+  const double auc = rank(scores, labels).measure()[static_cast<size_t>(Measure::kAuc)];
+  return std::isnan(auc) ? 0.5 : auc;
+}
+
+double log_loss_of(double probability, bool retried) {
+  const double happened = retried ? probability : 1 - probability;
+  return -std::log(std::clamp(happened, kLeastProbability, 1 - kLeastProbability));
 }
 
 double log_loss(std::span<const double> probabilities, std::span<const uint8_t> labels) {
   if (labels.empty()) return 0;
   double sum = 0;
   for (size_t i = 0; i < labels.size(); i++) {
-    const double happened = labels[i] != 0 ? probabilities[i] : 1 - probabilities[i];
-    sum -= std::log(std::clamp(happened, kLeastProbability, 1 - kLeastProbability));
+    sum += log_loss_of(probabilities[i], labels[i] != 0);
   }
   return sum / static_cast<double>(labels.size());
 }
@@ -108,7 +76,7 @@ Evaluation evaluate(const Model& model, std::span<const Run* const> runs) {
                               .positive_share = share(point_labels[point]),
                               .auc = roc_auc(point_probabilities[point], point_labels[point])};
   }
-  result.calibration = calibrate(probabilities, labels);
+  result.calibration = rank(probabilities, labels, {.is_probability = true}).calibration();
   return result;
 }
 

@@ -20,10 +20,13 @@ double roc_auc(std::span<const double> scores, std::span<const uint8_t> labels);
 // Mean -ln of the probability given to what happened; probabilities are kept off 0 and 1 by 2^-17,
 // half of what the fixed-point score resolves.
 double log_loss(std::span<const double> probabilities, std::span<const uint8_t> labels);
+double log_loss_of(double probability, bool retried);  // of one row
 
-// One tenth of the rows, by predicted probability: a calibrated model has both means alike.
+// About one tenth of the rows, by predicted probability: a calibrated model has both means alike.
 struct CalibrationBin {
   uint64_t rows = 0;
+  double least_predicted = 0;
+  double most_predicted = 0;
   double mean_predicted = 0;
   double share_retried = 0;
 };
