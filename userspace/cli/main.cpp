@@ -48,6 +48,7 @@ int main(int argc, char** argv) {
   cli::add_predict(app, action);
   cli::add_model(app, action);
   cli::add_quantize(app, action);
+  cli::add_evaluate(app, action);
   cli::add_tap(app, action);
   cli::add_reload(app, action);
   cli::add_drain(app, action);

@@ -25,6 +25,7 @@ void add_train(CLI::App& app, Action& action);
 void add_predict(CLI::App& app, Action& action);
 void add_model(CLI::App& app, Action& action);  // show, diff, verify
 void add_quantize(CLI::App& app, Action& action);
+void add_evaluate(CLI::App& app, Action& action);
 void add_tap(CLI::App& app, Action& action);
 void add_reload(CLI::App& app, Action& action);
 void add_drain(CLI::App& app, Action& action);
