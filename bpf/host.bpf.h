@@ -89,6 +89,7 @@ struct weighing {
   __u64 hazards[HOST_FAILURES]; /* of its being the retry of each of its host's failures */
   __u64 retries;                /* their sum */
   __u64 others;                 /* of its being any other request */
+  __u64 own;                    /* those of them that are its host's */
 };
 
 /* Where a new flow goes. */

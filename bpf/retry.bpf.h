@@ -55,7 +55,7 @@ static __always_inline __u32 elapsed_since(__u32 since, __u32 begin) {
 static __always_inline __u64 others_of(const struct client *client, const struct client *host,
                                        const struct retry_odds *odds, const struct pending *pending,
                                        const struct connection_key *key,
-                                       const struct attempt *attempt) {
+                                       const struct attempt *attempt, struct weighing *weighing) {
   bool shared = pending && is_shared(pending);
   __u64 gap = pending && pending->gap ? ((__u64)pending->gap + odds->usual_gap) / 2
                                       : odds->usual_gap;
@@ -66,12 +66,14 @@ static __always_inline __u64 others_of(const struct client *client, const struct
     __u64 others = arrival_rate(host->arrivals, elapsed_since(host->since, attempt->begin),
                                 odds->host_gap);
     bool next = distance(ports_on(host->port_be, key->client_port_be)) <= NEXT_PORTS;
+    weighing->own = next || (attempt->evidence & EVIDENCE_SAME_CLOCK) ? others : 0;
     if (!(attempt->evidence & EVIDENCE_SAME_CLOCK))
       others += all * (next ? 2 * NEXT_PORTS : 4 * NEAR_PORTS) / EPHEMERAL_PORTS;
     return others;
   }
   if (pending && !shared && !attempt->kept)
     all += odds->burst_hazard[retry_bucket(attempt->begin - pending->syn_at)];
+  weighing->own = shared ? 0 : all;
   return all;
 }
 
@@ -92,7 +94,7 @@ static __always_inline __u32 likeliest(const struct client *host,
 static __noinline int learn_delays(const struct client *host, const struct weighing *weighing,
                                    const struct attempt *attempt, struct retry_counts *counts) {
   __u64 sum = weighing->retries + weighing->others + 1;
-  __u64 other = weighing->others * 256 / sum;
+  __u64 other = weighing->own * 256 / sum;
   __u32 window = clock_ticks(retry_window_ns);
 
 #pragma unroll
@@ -140,7 +142,7 @@ static __noinline int weigh_failures(const struct connection_key *key, struct cl
     weighing->hazards[i] = hazard_of(&host->failures[i], odds, key, attempt) >> shift;
     weighing->retries += weighing->hazards[i];
   }
-  weighing->others = others_of(client, host, odds, pending, key, attempt);
+  weighing->others = others_of(client, host, odds, pending, key, attempt, weighing);
   return 1;
 }
 
