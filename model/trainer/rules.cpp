@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "trainer/logistic.hpp"
+#include "score/score.hpp"
 
 namespace petrel {
 namespace {
