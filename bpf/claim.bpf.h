@@ -91,6 +91,15 @@ static __always_inline bool ports_are_proven(const struct client *client) {
 
 /* --- announcements --------------------------------------------------------------------------- */
 
+static __always_inline void name_failure(struct event *event, const struct failure *failure) {
+  event->failure = failure->kind;
+  event->backend_id = failure->backend_id;
+  event->previous_backend_id = failure->backend_id;
+  event->previous_syn_ns = failure->syn_ns;
+  event->previous_port_be = failure->port_be;
+  event->previous_request = failure->request;
+}
+
 static __always_inline void announce(__u8 type, const struct connection_key *key,
                                      const struct failure *failure, const struct attempt *attempt,
                                      __u64 now_ns) {
@@ -100,12 +109,7 @@ static __always_inline void announce(__u8 type, const struct connection_key *key
   event->syn_ns = attempt->syn_ns;
   event->request = attempt->request;
   event->attempt = attempt->number;
-  event->failure = failure->kind;
-  event->backend_id = failure->backend_id;
-  event->previous_backend_id = failure->backend_id;
-  event->previous_syn_ns = failure->syn_ns;
-  event->previous_port_be = failure->port_be;
-  event->previous_request = failure->request;
+  name_failure(event, failure);
   event->evidence = attempt->evidence;
   event->confidence = attempt->confidence;
   submit_event(event);
@@ -137,12 +141,7 @@ __noinline int end_claim(const struct connection_key *key, struct failure *failu
     event->syn_ns = failure->retry_syn_ns;
     event->request = failure->retry_request;
     event->attempt = 1;
-    event->failure = failure->kind;
-    event->backend_id = failure->backend_id;
-    event->previous_backend_id = failure->backend_id;
-    event->previous_syn_ns = failure->syn_ns;
-    event->previous_port_be = failure->port_be;
-    event->previous_request = failure->request;
+    name_failure(event, failure);
     event->evidence = EVIDENCE_FAILURE | evidence;
     event->confidence = BY_REQUEST;
     submit_event(event);

@@ -264,8 +264,8 @@ static __noinline int set_aside(struct pending *pending, struct waiting_syn *wai
   if (aside->tag != tag) __builtin_memset(aside, 0, sizeof(*aside));
   aside->tag = tag;
   /* A page may have asked for several things at once. */
-  aside->waits[2] = aside->waits[1];
-  aside->waits[1] = aside->waits[0];
+#pragma unroll
+  for (__u32 i = PENDING_SYNS - 1; i > 0; i--) aside->waits[i] = aside->waits[i - 1];
   aside->waits[0] = *wait;
   wait->client_port_be = 0;
   return 0;

@@ -160,7 +160,7 @@ static __always_inline struct retry_counts *retry_counts_of(__u32 service_id) {
 }
 
 /* Whether an address's hosts are told by their clocks: a clock that each connection draws anew, as
- * Linux does since 6.18, tells none, and its host must be found by its ports. */
+ * Linux 6.18.44 was seen to, tells none, and its host must be found by its ports. */
 static __always_inline bool clocks_are_proven(const struct client *client) {
   return client->clock_matches;
 }

@@ -112,6 +112,54 @@ TEST_F(LabelNat, AStackThatDrawsItsClockAnewIsStillKnownByItsPorts) {
   }
 }
 
+// Failed hosts are kept by clock only once clocks have told one: here they never do.
+TEST_F(LabelNat, HostsThatDrawTheirClocksAnewAreFoundAgainByTheirPorts) {
+  std::vector<HostStack> hosts;
+  for (std::uint64_t i = 0; i < 20; ++i) hosts.push_back(host(i, {.clock_each = true}));
+  // Of a service whose clients are known to try again after 200 ms.
+  constexpr std::uint64_t kMany = 500 * 256;
+  bpf::retry_counts counts{};
+  counts.delays[bpf::CAUSE_REQUEST][bpf::retry_bucket(195'312)] = kMany;
+  counts.retried[bpf::CAUSE_REQUEST][0] = counts.failed[bpf::CAUSE_REQUEST][0] = kMany;
+  RetryFit fit;
+  fit.update(counts, 1);
+  lb.set_retry_odds(h.service, fit.update(counts, 10'000'000'000));
+  for (HostStack& each : hosts) each.connect(lb, h).accept().request().answer(503).client_fin();
+  lb.pass(200ms);
+  int found = 0;
+  for (HostStack& each : hosts) {
+    Conversation retry = each.connect(lb, h);
+    found += retry.entry().attempt == 2;
+    retry.accept().request().answer().client_fin();
+  }
+  EXPECT_GE(found, 18);  // two hosts' ports may be near by chance
+}
+
+// A page asks for several things at once: each of its SYNs waits, though others' come between.
+TEST_F(LabelNat, AllWaitingSynsOfAHostFailByItsNextOne) {
+  std::vector<HostStack> hosts;
+  for (std::uint64_t i = 0; i < 20; ++i) hosts.push_back(host(i));
+  for (HostStack& each : hosts) {
+    each.connect(lb, h).accept().request().answer().client_fin();
+    lb.pass(50ms);  // the address is heard often, and of many hosts
+  }
+  for (int i = 0; i < 3; ++i) hosts[0].connect(lb, h);
+  for (int i = 1; i < 20; ++i) {
+    lb.pass(50ms);
+    hosts[i].connect(lb, h).accept().request().answer().client_fin();
+  }
+  const auto timeouts = [&] {
+    std::uint64_t sum = 0;
+    for (const std::uint32_t id : h.backend_ids()) {
+      if (id != 0) sum += lb.backend_stats(id).handshake_timeouts;
+    }
+    return sum;
+  };
+  EXPECT_EQ(timeouts(), 0U);
+  EXPECT_EQ(hosts[0].connect(lb, h).entry().attempt, 2);
+  EXPECT_EQ(timeouts(), 3U);
+}
+
 TEST_F(LabelNat, AStackThatDrawsBothAnewIsKnownByItsAddressWhileThatIsItsOwn) {
   HostStack a = host(1, {.clock_each = true, .port_each = true});
   a.connect(lb, h).accept().request().answer().client_fin();

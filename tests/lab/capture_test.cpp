@@ -134,6 +134,15 @@ Process& start_capture(Lab& lab, const std::string& file, std::vector<std::strin
   return capture;
 }
 
+void await_answers_of_three(Lab& lab) {
+  lab.eventually("answers of all", [](const Status& status) {
+    for (int i : {1, 2, 3}) {
+      if (status.backend(i, "wire/answers") < 30) return false;
+    }
+    return true;
+  });
+}
+
 TEST_F(CaptureTest, ReplayDecidesWhatWasDecidedLive) {
   Lab lab({.backends = 3});
   lab.start_agent({.mode = "act"});
@@ -141,12 +150,7 @@ TEST_F(CaptureTest, ReplayDecidesWhatWasDecidedLive) {
   Process& capture = start_capture(lab, file);
   Process& client = lab.start_client({"--rate", "200", "--duration", "60", "--clients", "4000",
                                       "--retry", "exponential", "--max-attempts", "3"});
-  lab.eventually("answers of all", [](const Status& status) {
-    for (int i : {1, 2, 3}) {
-      if (status.backend(i, "wire/answers") < 30) return false;
-    }
-    return true;
-  });
+  await_answers_of_three(lab);
   lab.fault(2, "errors", {"--rate", "1"});
   lab.eventually("b2's fall", [](const Status& status) { return status.factor(2) < 0.1; }, 30s);
   lab.fault(2, "none");
@@ -182,12 +186,7 @@ TEST_F(CaptureTest, ReplaysOverAReload) {
   const std::string file = lab.path("run.db");
   Process& capture = start_capture(lab, file);
   Process& client = lab.start_client({"--rate", "200", "--duration", "60", "--retry", "exponential"});
-  lab.eventually("answers of all", [](const Status& status) {
-    for (int i : {1, 2, 3}) {
-      if (status.backend(i, "wire/answers") < 30) return false;
-    }
-    return true;
-  });
+  await_answers_of_three(lab);
   lab.fault(2, "errors", {"--rate", "1"});
   lab.eventually("b2's fall", [](const Status& status) { return status.factor(2) < 0.1; }, 30s);
   ConfigFile config = ConfigFile::read(lab.config_path());
