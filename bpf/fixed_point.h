@@ -22,7 +22,7 @@ namespace petrel::bpf {
 #define Q16_S32_MIN (-2147483647LL - 1)
 
 /* Bounds the scoring loop for the verifier; a model has fewer features than this. */
-#define MODEL_MAX_FEATURES 32
+#define MODEL_MAX_FEATURES 48
 #define MODEL_MAX_SHIFT 63
 
 /* A coefficient worth mantissa / 2^shift for each unit of its feature. The shift is chosen when a
@@ -143,6 +143,30 @@ PETREL_INLINE __s32 score_log_odds_q16(const struct model_coefficient* coefficie
     sum += mul_shift_saturating(features_q16[i], coefficients[i].mantissa, coefficients[i].shift);
   }
   return saturate_s32(sum);
+}
+
+/* A calibration maps a model's log-odds to those that were observed: piecewise linear, through knots at
+ * -8, -7.5, ... 8. Beyond them the ends go on with a slope of 1, so that order is kept. */
+#define CALIBRATION_KNOTS 33
+#define CALIBRATION_STEP_SHIFT 15 /* one step is 2^15 in Q16: 1/2 */
+#define CALIBRATION_FIRST_Q16 (-8 * Q16_ONE)
+
+/* Log-odds in Q16 through knots of Q16, which do not fall; a pair that does is taken as level. */
+PETREL_INLINE __s32 calibrate_log_odds_q16(const __s32* knots_q16, __s32 log_odds_q16) {
+  const __s64 span = (__s64)(CALIBRATION_KNOTS - 1) << CALIBRATION_STEP_SHIFT;
+  __s64 from_first = (__s64)log_odds_q16 - CALIBRATION_FIRST_Q16;
+  __u32 index, within;
+  __s64 rise;
+
+  if (from_first < 0) return saturate_s32((__s64)knots_q16[0] + from_first);
+  if (from_first >= span)
+    return saturate_s32((__s64)knots_q16[CALIBRATION_KNOTS - 1] + (from_first - span));
+  index = ((__u32)from_first >> CALIBRATION_STEP_SHIFT) & (CALIBRATION_KNOTS - 2);
+  within = (__u32)from_first & ((1U << CALIBRATION_STEP_SHIFT) - 1);
+  rise = (__s64)knots_q16[index + 1] - knots_q16[index];
+  if (rise < 0) rise = 0;
+  rise = (rise * within + (1 << (CALIBRATION_STEP_SHIFT - 1))) >> CALIBRATION_STEP_SHIFT;
+  return saturate_s32((__s64)knots_q16[index] + rise);
 }
 
 #ifdef __cplusplus

@@ -24,6 +24,22 @@ static __always_inline struct event *begin_event(__u8 type, const struct connect
   return event;
 }
 
+static __always_inline __u32 saturate_u32(__u64 value) {
+  return value > 0xffffffff ? 0xffffffff : (__u32)value;
+}
+
+/* What its sockets on this host told, and how much was asked. */
+static __always_inline void note_transport(struct event *event,
+                                           const struct connection *connection) {
+  const struct socket_view *connecting = &connection->sockets[END_CONNECTING];
+  const struct socket_view *accepting = &connection->sockets[END_ACCEPTING];
+  __u32 rtos = (__u32)connecting->rtos + accepting->rtos;
+
+  event->request_bytes = saturate_u32(connection->bytes_in - connection->request_bytes_in);
+  event->srtt_us = connecting->srtt_us ? connecting->srtt_us : accepting->srtt_us;
+  event->rtos = rtos > 0xffff ? 0xffff : rtos;
+}
+
 static __always_inline struct event *begin_connection_event(__u8 type,
                                                             const struct connection_key *key,
                                                             const struct connection *connection,
@@ -43,6 +59,7 @@ static __always_inline struct event *begin_connection_event(__u8 type,
   event->method = connection->method;
   event->evidence = connection->evidence;
   event->confidence = connection->confidence;
+  note_transport(event, connection);
   if (connection->synack_ns) event->connect_ns = connection->synack_ns - connection->syn_ns;
   return event;
 }

@@ -421,6 +421,11 @@ struct event {
   __u8 evidence;           /* enum label_evidence */
   __u8 confidence;         /* 0 to 255 */
   __u8 padding;
+  __u32 request_bytes;     /* payload of the request so far, repeats included; saturating */
+  __u32 srtt_us;           /* last smoothed RTT that a socket of it told, the connecting one's first */
+  __u16 rtos;              /* retransmission timeouts of its sockets; saturating */
+  __u16 score_model;       /* low bits of the generation of the model in the kernel; 0: not scored */
+  __u32 score_q16;         /* its probability of a retry, 0 to 65536, as the kernel scored it */
 };
 
 /* All that was seen of one request, once nothing more can be said of it: the next one of its
@@ -458,7 +463,7 @@ PETREL_ASSERT_SIZE(struct inflight, 64);
 PETREL_ASSERT_SIZE(struct budget, 48);
 PETREL_ASSERT_SIZE(struct tap_wish, 24);
 PETREL_ASSERT_SIZE(struct tap_header, 40);
-PETREL_ASSERT_SIZE(struct event, 104);
+PETREL_ASSERT_SIZE(struct event, 120);
 PETREL_ASSERT_SIZE(struct record, 320);
 
 #ifdef __cplusplus

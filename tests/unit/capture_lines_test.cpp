@@ -141,6 +141,11 @@ TEST(CaptureLines, AnEventReadsBackAsItWas) {
   event.method = 20;
   event.evidence = 21;
   event.confidence = 22;
+  event.request_bytes = 23;
+  event.srtt_us = 24;
+  event.rtos = 25;
+  event.score_model = 26;
+  event.score_q16 = 27;
   const std::string line = event_line(99, event, ClientMask());
   by_name(line);
   EventRow row;

@@ -100,7 +100,8 @@ std::string event_line(std::uint64_t tick, const bpf::event& event, const Client
   line.number(event.request).number(event.repeats).number(event.failure).number(event.attempt);
   line.number(event.closed_by).number(event.syn_repeats).number(event.state);
   line.number(event.waiting_at_start).number(event.method).number(event.evidence);
-  return line.number(event.confidence).str();
+  line.number(event.confidence).number(event.request_bytes).number(event.srtt_us);
+  return line.number(event.rtos).number(event.score_model).number(event.score_q16).str();
 }
 
 std::string groups_text(std::span<const WaitingGroup> groups) {

@@ -104,6 +104,11 @@ Result<void> read_row(const CaptureRows& from, EventRow& row) {
   fields.number(event.method);
   fields.number(event.evidence);
   fields.number(event.confidence);
+  fields.number(event.request_bytes);
+  fields.number(event.srtt_us);
+  fields.number(event.rtos);
+  fields.number(event.score_model);
+  fields.number(event.score_q16);
   return fields.end();
 }
 

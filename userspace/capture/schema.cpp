@@ -66,7 +66,8 @@ std::vector<CaptureColumn> event_columns() {
                          "previous_syn_ns", "previous_backend", "previous_request",
                          "previous_port", "status", "request", "repeats", "failure", "attempt",
                          "closed_by", "syn_repeats", "state", "waiting_at_start", "method",
-                         "evidence", "confidence"});
+                         "evidence", "confidence", "request_bytes", "srtt_us", "rtos",
+                         "score_model", "score_q16"});
   return columns;
 }
 
