@@ -125,9 +125,11 @@ TEST(Features, AnOutcomeSetsItsOwnFlagOnly) {
     event.type = bpf::EVENT_END;
     FeatureVector expected{};
     expected[static_cast<size_t>(feature)] = Q16_ONE;
+    expected[static_cast<size_t>(Feature::kRetryOdds)] =
+        Snapshot().unknown_service.retry_odds_log2_q16;
     EXPECT_EQ(state.compute(observe(event)), expected) << int{failure};
     event.attempt = 2;
-    expected[static_cast<size_t>(Feature::kRepeatedAttempt)] = Q16_ONE;
+    expected[static_cast<size_t>(Feature::kAttempt)] = Q16_ONE;
     EXPECT_EQ(state.compute(observe(event)), expected) << int{failure};
   }
 }
@@ -229,6 +231,11 @@ TEST(Features, AnyEventsKeepEveryFeatureInItsRange) {
     event.request = static_cast<uint32_t>(random() % 3);
     event.syn_repeats = static_cast<uint8_t>(random());
     event.attempt = static_cast<uint8_t>(random());
+    event.request_bytes = static_cast<uint32_t>(random());
+    event.srtt_us = static_cast<uint32_t>(random());
+    event.rtos = static_cast<uint16_t>(random());
+    event.repeats = static_cast<uint16_t>(random());
+    event.method = static_cast<uint8_t>(random());
     state.on_event(event);
     if (i % 50 == 0) {
       const BackendWaiting waiting[] = {{1 + static_cast<uint32_t>(random() % 5),
@@ -241,7 +248,7 @@ TEST(Features, AnyEventsKeepEveryFeatureInItsRange) {
     const FeatureVector vector = state.compute(seen);
     for (size_t f = 0; f < kFeatureCount; f++) {
       const bool flag = kFeatures[f].unit == "flag" || kFeatures[f].unit == "share";
-      ASSERT_LE(std::abs(vector[f]), (flag ? 1 : 16) * Q16_ONE) << kFeatures[f].name;
+      ASSERT_LE(std::abs(vector[f]), (flag ? 1 : 22) * Q16_ONE) << kFeatures[f].name;
     }
   }
 }

@@ -70,7 +70,13 @@ TEST(Predictor, AWholeRequestHasTheFeaturesThatTheAgentComputes) {
   situation.backend() = {.waiting_excess_q16 = 2 * Q16_ONE,
                          .silence_ns = 400 * kMs,
                          .failure_share_q16 = Q16_ONE / 2,
-                         .others_failure_share_q16 = Q16_ONE / 8};
+                         .others_failure_share_q16 = Q16_ONE / 8,
+                         .connect_failure_share_q16 = Q16_ONE / 4,
+                         .reset_share_q16 = Q16_ONE / 8,
+                         .error_share_q16 = Q16_ONE / 16,
+                         .trouble_share_q16 = Q16_ONE / 2,
+                         .other_zone = 1};
+  situation.service().day_cosine_q16 = Q16_ONE;
   const FeatureVector expected = compute(situation.snapshot, situation.seen);
   const Request request = request_of({{"waiting_ms", "900"},
                                       {"attempt", "2"},
@@ -78,7 +84,13 @@ TEST(Predictor, AWholeRequestHasTheFeaturesThatTheAgentComputes) {
                                       {"backend_waiting_ratio", "4"},
                                       {"backend_silence_ms", "400"},
                                       {"backend_failure_share", "0.5"},
-                                      {"others_failure_share", "0.125"}});
+                                      {"others_failure_share", "0.125"},
+                                      {"backend_connect_failure_share", "0.25"},
+                                      {"backend_reset_share", "0.125"},
+                                      {"backend_error_share", "0.0625"},
+                                      {"trouble_share", "0.5"},
+                                      {"other_zone", "yes"},
+                                      {"hour", "0"}});
   const Prediction prediction = predicted(model, request);
   for (const PredictedFeature& each : prediction.features) {
     EXPECT_EQ(each.value_q16, expected[each.feature]) << kFeatures[each.feature].name;
@@ -92,7 +104,12 @@ TEST(Predictor, WhatHangsOnWhatIsNotGivenTakesTheMedianAndNothingElseDoes) {
       predicted(sample_model(), request_of({{"status", "500"}, {"response_time_ms", "750"}}));
   for (const PredictedFeature& each : prediction.features) {
     const auto which = static_cast<Feature>(each.feature);
-    const bool unknown = which == Feature::kSynRepeats || which == Feature::kRepeatedAttempt;
+    const bool unknown =
+        which == Feature::kSynRepeats || which == Feature::kAttempt ||
+        which == Feature::kSegmentRepeats || which == Feature::kRtos ||
+        which == Feature::kSrttChange || which == Feature::kConnectBeyondUsual ||
+        which == Feature::kNotIdempotent || which == Feature::kRequestBytes ||
+        which == Feature::kDaySine || which == Feature::kDayCosine;
     EXPECT_EQ(each.source, unknown ? Source::kMedian : Source::kRequest)
         << kFeatures[each.feature].name;
     if (unknown) {

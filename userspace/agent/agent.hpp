@@ -180,6 +180,7 @@ class Agent {
 
   Result<void> tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed);
   void on_event(const bpf::event& event);
+  void follow_wall_clock();
   Result<void> read_counts(std::uint64_t now_ns);
   void write_decisions(ServiceLoop& service, std::span<const RingChange> changes);
   void write_backend(const ServiceLoop& service, const BackendLoop& backend);

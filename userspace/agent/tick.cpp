@@ -14,6 +14,7 @@ namespace {
 
 constexpr double kBudgetSmoothingS = 2.0;
 constexpr std::chrono::milliseconds kLearningPeriod{200};
+constexpr std::int64_t kWallClockStepNs = 1'000'000'000;
 
 bpf::backend_state state_of(const ServiceLoop& service, const BackendLoop& backend,
                             std::uint64_t now_ns) {
@@ -27,6 +28,7 @@ bpf::backend_state state_of(const ServiceLoop& service, const BackendLoop& backe
 
 Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed) {
   tables_->beat(now_ns);
+  follow_wall_clock();
   begin_captures();
   if (auto drained = events_->drain(); !drained) return drained.error();
   if (auto read = read_counts(now_ns); !read) return read;
@@ -53,6 +55,16 @@ Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed)
   end_captures(now_ns, elapsed, moves);
   check_tap();
   return {};
+}
+
+// Kept as it is unless the clock is set: a replay tells the time of day by it.
+void Agent::follow_wall_clock() {
+  const Clocks clocks = read_clocks();
+  const auto offset_ns = static_cast<std::int64_t>(clocks.realtime_ns - clocks.monotonic_ns);
+  const std::int64_t off_by_ns = offset_ns - features_.wall_offset_ns();
+  if (off_by_ns > -kWallClockStepNs && off_by_ns < kWallClockStepNs) return;
+  features_.set_wall_offset(offset_ns);
+  ask_checkpoints();
 }
 
 Result<void> Agent::read_counts(std::uint64_t now_ns) {

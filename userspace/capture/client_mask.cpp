@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 
 #include "base/unique_fd.hpp"
@@ -17,6 +18,7 @@ namespace {
 
 constexpr std::size_t kKeptBytesV4 = 12 + 3;  // of ::ffff:a.b.c.d
 constexpr std::size_t kKeptBytesV6 = 6;
+constexpr std::size_t kHashDigits = 16;
 
 }  // namespace
 
@@ -45,6 +47,20 @@ std::string ClientMask::text(const bpf::address& masked) const {
     digits += "0123456789abcdef"[masked.bytes[i] & 15];
   }
   return digits;
+}
+
+bool ClientMask::parse(const std::string& text, bpf::address& masked) {
+  if (const auto address = parse_address(text)) {
+    masked = *address;
+    return true;
+  }
+  if (text.size() != kHashDigits) return false;
+  std::uint64_t hash = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), hash, 16);
+  if (code != std::errc() || end != text.data() + text.size()) return false;
+  masked = {};
+  for (int i = 0; i < 8; ++i) masked.bytes[i] = static_cast<std::uint8_t>(hash >> (56 - 8 * i));
+  return true;
 }
 
 Result<SipKey> read_key_file(const std::string& path) {

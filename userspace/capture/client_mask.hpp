@@ -26,6 +26,8 @@ class ClientMask {
   bpf::address mask(const bpf::address& client) const;
   // Of a masked one: an address, or 16 hexadecimal digits.
   std::string text(const bpf::address& masked) const;
+  // The inverse, whatever the mask was; false where it is neither.
+  static bool parse(const std::string& text, bpf::address& masked);
 
  private:
   ClientPrivacy privacy_ = ClientPrivacy::kNone;

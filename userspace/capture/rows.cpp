@@ -6,6 +6,8 @@
 #include <charconv>
 #include <limits>
 
+#include "capture/client_mask.hpp"
+
 namespace petrel {
 namespace {
 
@@ -16,7 +18,6 @@ class Fields {
       : from_(from), table_(*find_capture_table(table)) {}
 
   const std::string& text() { return from_.fields()[at_++]; }
-  void skip() { ++at_; }
 
   template <class Number>
   void number(Number& value) {
@@ -38,6 +39,10 @@ class Fields {
   }
   void groups(std::vector<WaitingGroup>& groups) {
     if (!parse_groups(text(), groups)) fail("AGE:COUNT;...");
+  }
+  // As far as privacy left it: an address, or a hash as 16 digits.
+  void client(bpf::address& client) {
+    if (!ClientMask::parse(text(), client)) fail("an address, or 16 hexadecimal digits");
   }
   // Of the field that was read last.
   void fail(const std::string& expected) {
@@ -82,7 +87,7 @@ Result<void> read_row(const CaptureRows& from, EventRow& row) {
   if (service_id >= MAX_SERVICES) fields.fail("a service's id");
   event.key.service_id = static_cast<std::uint16_t>(service_id);
   fields.number(event.backend_id);
-  fields.skip();
+  fields.client(event.key.client);
   fields.port(event.key.client_port_be);
   fields.port(event.key.service_port_be);
   fields.number(event.syn_ns);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A capture's rows as what they were made of: the inverse of lines.hpp, for a replay.
 //
-// Each returns what is wrong with a field, with its place. A client's address is not read back: it may
-// be masked, and no decision depends on it.
+// Each returns what is wrong with a field, with its place. A client is read back as it was masked.
 #pragma once
 
 #include <string>

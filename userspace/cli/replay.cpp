@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <boost/json.hpp>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -10,6 +13,8 @@
 #include "agent/report.hpp"
 #include "cli/verbs.hpp"
 #include "replay/replay.hpp"
+#include "telemetry/csv.hpp"
+#include "telemetry/labeller.hpp"
 
 namespace petrel::cli {
 namespace {
@@ -20,6 +25,8 @@ struct ReplayArguments {
   std::string capture;
   std::string model;
   std::string config;
+  std::string rows;
+  std::string run;
   bool compare = false;
   bool as_json = false;
 };
@@ -133,6 +140,59 @@ Result<WhatIf> what_if_of(const ReplayArguments& arguments) {
   return what_if;
 }
 
+// What a capture's rows would be, made of its events by this program's features.
+class RowsAgain {
+ public:
+  static Result<std::unique_ptr<RowsAgain>> create(const std::string& path, std::string run) {
+    auto rows = std::make_unique<RowsAgain>(std::move(run));
+    errno = 0;
+    rows->file_.open(path);
+    if (!rows->file_) return Error::from_errno(errno != 0 ? errno : EIO, "write " + path);
+    rows->path_ = path;
+    rows->file_ << csv_header() << '\n';
+    return rows;
+  }
+
+  explicit RowsAgain(std::string run)
+      : run_(std::move(run)),
+        labeller_({}, [this](const LabelledRow& row) { file_ << csv_line(run_, row) << '\n'; }) {}
+
+  Replay::Observer observer() {
+    return {[this](const bpf::event& event) { labeller_.on_event(event); },
+            [this](const Loop& loop, std::uint64_t now_ns) {
+              last_ns_ = now_ns;
+              labeller_.on_tick(loop.features().snapshot(), now_ns);
+            }};
+  }
+
+  Result<void> finish() {
+    labeller_.finish(last_ns_);
+    errno = 0;
+    file_.close();
+    if (!file_) return Error::from_errno(errno != 0 ? errno : EIO, "write " + path_);
+    return {};
+  }
+
+ private:
+  std::string run_;
+  std::string path_;
+  std::ofstream file_;
+  Labeller labeller_;
+  std::uint64_t last_ns_ = 0;
+};
+
+// What the capture's own rows say, or the file's name.
+std::string run_of(CaptureSource& source, const std::string& path) {
+  const CaptureTable& table = *find_capture_table("rows");
+  if (source.has(table)) {
+    auto rows = source.rows(table);
+    if (rows) {
+      if (const auto more = (*rows)->next(); more && *more) return (*rows)->fields().front();
+    }
+  }
+  return std::filesystem::path(path).stem().string();
+}
+
 int run_replay(const ReplayArguments& arguments) {
   auto what_if = what_if_of(arguments);
   if (!what_if) return fail(what_if.error());
@@ -140,6 +200,19 @@ int run_replay(const ReplayArguments& arguments) {
   if (!source) return fail(source.error());
   auto replay = Replay::open(**source, std::move(*what_if));
   if (!replay) return fail(replay.error().within(arguments.capture));
+  std::unique_ptr<RowsAgain> rows;
+  if (!arguments.rows.empty()) {
+    const std::string run =
+        arguments.run.empty() ? run_of(**source, arguments.capture) : arguments.run;
+    if (!is_run_name(run)) {
+      return fail(Error(ExitCode::kUsage, "--run: expected letters, digits, '.', '_' and '-', found \"" +
+                                              run + "\""));
+    }
+    auto created = RowsAgain::create(arguments.rows, run);
+    if (!created) return fail(created.error());
+    rows = std::move(*created);
+    replay->observe(rows->observer());
+  }
   Courses courses;
   std::uint64_t moved_slots = 0;
   for (;;) {
@@ -149,6 +222,9 @@ int run_replay(const ReplayArguments& arguments) {
     moved_slots += replay->tick().moved_slots;
     follow(*replay, courses);
     if (arguments.as_json) print_tick(*replay, courses);
+  }
+  if (rows) {
+    if (auto finished = rows->finish(); !finished) return fail(finished.error());
   }
   if (arguments.as_json) {
     json::object out = summary_json(*replay, moved_slots);
@@ -176,6 +252,10 @@ void add_replay(CLI::App& app, Action& action) {
   command->add_option("--model", arguments->model, "Score by this model instead of the agent's");
   command->add_option("--config", arguments->config,
                       "Decide by this file's [control], modes and weights, found by name");
+  command->add_option("--rows", arguments->rows,
+                      "Write the rows that a model is trained on, made anew of the events, as CSV");
+  command->add_option("--run", arguments->run,
+                      "Their run; else that of the capture's rows, or the file's name");
   command->add_flag("--compare", arguments->compare,
                     "Say whether it equals what was decided live; exit code 8 where not");
   command->add_flag("--json", arguments->as_json,

@@ -23,6 +23,15 @@ bool balances(const toml::table& root) {
          });
 }
 
+void tell_zones_apart(Config& config) {
+  for (ServiceConfig& service : config.services) {
+    for (BackendConfig& backend : service.backends) {
+      const bool known = !config.agent.zone.empty() && !backend.zone.empty();
+      backend.other_zone = known && backend.zone != config.agent.zone;
+    }
+  }
+}
+
 Config read_root(const toml::table& table, ProblemList& problems) {
   Config config;
   TableReader root(table, "", problems);
@@ -33,6 +42,7 @@ Config read_root(const toml::table& table, ProblemList& problems) {
     config.control = read_control(TableReader(*control, "control", problems));
   }
   config.services = read_services(root, config.agent.mode);
+  tell_zones_apart(config);
   if (const auto sensor = table["agent"]["socket_sensor"];
       config.has_sockets() && sensor.node() != nullptr && !config.agent.socket_sensor) {
     problems.add_node(*sensor.node(), "agent.socket_sensor",

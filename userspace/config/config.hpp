@@ -93,6 +93,7 @@ struct AgentConfig {
   std::chrono::milliseconds retry_window{5000};
   std::chrono::milliseconds handshake_timeout{200};
   bool socket_sensor = true;
+  std::string zone;    // this host's; "": none
   std::string cgroup;  // cgroup v2 for sockops; "": the agent finds it
   std::string log_level = "info";
   ClientPrivacy client_privacy = ClientPrivacy::kNone;
@@ -106,6 +107,7 @@ struct BackendConfig {
   std::uint16_t port = 0;  // host order; dsr: the service's; 0 in a range: the port asked for
   std::uint32_t weight = 100;
   std::string zone;                // "": none
+  bool other_zone = false;         // both have a zone, and not the same
   std::uint64_t max_inflight = 0;  // unanswered requests; 0: no limit
   bool drain = false;              // takes no new flows
 };

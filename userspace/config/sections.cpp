@@ -6,6 +6,7 @@
 #include <cctype>
 
 #include "config/address.hpp"
+#include "config/service_fields.hpp"
 
 namespace petrel {
 namespace {
@@ -174,6 +175,7 @@ AgentConfig read_agent(TableReader reader, bool balances) {
   read_milliseconds(reader, "handshake_timeout_ms", 10, 10000, agent.handshake_timeout);
   reader.boolean("socket_sensor", agent.socket_sensor);
   reader.text("cgroup", agent.cgroup, kCgroupPath);
+  reader.text("zone", agent.zone, kZoneRule);
   read_log_level(reader, agent.log_level);
   read_privacy(reader, agent);
   reader.report_unknown();

@@ -33,9 +33,6 @@ constexpr TextRule kServiceName{
 constexpr TextRule kBackendName{
     "a name of 1 to 15 characters of A-Z a-z 0-9 _ . -",
     [](std::string_view name) { return is_name(name, kLongestBackendName); }};
-constexpr TextRule kZone{
-    "a name of at most 63 characters of A-Z a-z 0-9 _ . -, or \"\"",
-    [](std::string_view zone) { return zone.empty() || is_name(zone, kLongestServiceName); }};
 constexpr TextRule kAddress{"the IPv4 or IPv6 address of one host", [](std::string_view text) {
                               const Result<bpf::address> address = parse_address(text);
                               return address.has_value() && is_one_host(*address);
@@ -165,6 +162,10 @@ void check_sockets(const TableReader& reader, const ServiceConfig& service,
 
 }  // namespace
 
+bool is_zone(std::string_view zone) {
+  return zone.empty() || is_name(zone, kLongestServiceName);
+}
+
 ServiceSound read_service_fields(TableReader& reader, ServiceConfig& service) {
   ServiceSound sound;
   reader.text("name", service.name, kServiceName, Presence::kRequired);
@@ -208,7 +209,7 @@ bool read_backend_fields(TableReader& reader, const ServiceConfig& service,
   const bool has_port = read_backend_port(reader, service, sound, backend.port);
   if (has_address && sound.address && sound.forward) check_family(reader, backend, service);
   reader.whole("weight", 1, 65535, backend.weight);
-  reader.text("zone", backend.zone, kZone);
+  reader.text("zone", backend.zone, kZoneRule);
   reader.whole("max_inflight", 0, kMostInflight, backend.max_inflight);
   reader.boolean("drain", backend.drain);
   return has_address && has_port;

@@ -19,6 +19,11 @@ struct ServiceSound {
   bool endpoint() const { return address && ports && protocol; }
 };
 
+// Whether a zone may be called so; "" is none.
+bool is_zone(std::string_view zone);
+inline constexpr TextRule kZoneRule{
+    "a name of at most 63 characters of A-Z a-z 0-9 _ . -, or \"\"", is_zone};
+
 // All but `mode` (a default that the caller knows) and the backends.
 ServiceSound read_service_fields(TableReader& reader, ServiceConfig& service);
 

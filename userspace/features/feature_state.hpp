@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "features/features.hpp"
+#include "features/service_state.hpp"
 #include "features/usual.hpp"
 
 namespace petrel {
@@ -21,6 +22,7 @@ struct BackendWaiting {
   uint32_t backend_id = 0;
   uint32_t service_id = 0;
   uint32_t waiting = 0;
+  bool other_zone = false;  // than this host's
 };
 
 class FeatureState {
@@ -36,6 +38,10 @@ class FeatureState {
   // What part of the events of late was lost: the views of the next ticks are built on the rest, and
   // say so.
   void set_lost_share(double share) { lost_share_q16_ = static_cast<uint32_t>(share * 65536); }
+
+  // CLOCK_REALTIME less CLOCK_MONOTONIC: for the time of day. 0: not known, midnight always.
+  void set_wall_offset(int64_t offset_ns) { wall_offset_ns_ = offset_ns; }
+  int64_t wall_offset_ns() const { return wall_offset_ns_; }
 
   // The features as of the last tick.
   FeatureVector compute(const Observation& observation) const;
@@ -56,14 +62,17 @@ class FeatureState {
     uint32_t waiting = 0;
     uint64_t silent_since_ns = 0;  // last answer, or when something began to wait after none did
     uint64_t last_answer_ns = 0;
-    uint64_t failures_q16 = 0;  // decayed counts
-    uint64_t outcomes_q16 = 0;
+    bool other_zone = false;
+    uint64_t outcomes_q16 = 0;  // decayed counts
+    uint64_t failures_q16 = 0;
+    uint64_t connect_failures_q16 = 0;  // of these, by kind
+    uint64_t resets_q16 = 0;
+    uint64_t errors_q16 = 0;
     Usual waiting_log2 = Usual(0);  // log2(1 + waiting)
+    Usual response_log2;            // of good answers, in ns
   };
   struct Service {
-    Service();
-    Usual response_log2;
-    Usual connect_log2;
+    ServiceState usual;
     uint64_t failures_q16 = 0;  // sums over its backends, made anew each tick
     uint64_t outcomes_q16 = 0;
   };
@@ -71,8 +80,10 @@ class FeatureState {
   Backend* backend(uint32_t backend_id);
   Service* service(uint32_t service_id);
   void take_waiting(uint64_t now_ns, std::span<const BackendWaiting> waiting);
+  static void count(const bpf::event& event, Backend& backend);
   void decay(uint64_t elapsed_ns);
   void sum_services();
+  BackendView view_of(const Backend& backend, uint64_t now_ns) const;
   void publish(uint64_t now_ns);
 
   std::vector<Backend> backends_;  // by id; grows to the highest seen
@@ -80,6 +91,7 @@ class FeatureState {
   uint64_t last_tick_ns_ = 0;  // 0: none yet
   uint64_t newest_event_ns_ = 0;
   uint32_t lost_share_q16_ = 0;
+  int64_t wall_offset_ns_ = 0;
   std::shared_ptr<const Snapshot> snapshot_;
 };
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Features: what a model sees of one request at one moment.
 //
-// One function, compute(), serves training and the live agent, in integers only: the same inputs
-// give the same bits on every host. An Observation is what is known of the request itself; a
-// Snapshot is what was known of its backend and service at the last tick *before* it. A feature is
-// 0 where it does not apply, so that one model serves all points.
+// One function, compute_features() in bpf/features.h, serves training, the live agent and the kernel,
+// in integers only: the same inputs give the same bits on every host. An Observation is what is known
+// of the request itself; a Snapshot is what was known of its backend and service at the last tick
+// *before* it. A feature is 0 where it does not apply, so that one model serves all points.
 #pragma once
 
 #include <array>
@@ -14,32 +14,39 @@
 #include <string_view>
 #include <vector>
 
-#include "bpf/types.h"
+#include "bpf/features.h"
 
 namespace petrel {
 
-// Moments at which a request is scored. At the waiting points live scoring has only a histogram of
-// ages, so nothing else of the request is used there: no attempt, no repeats.
+// enum decision_point, typed.
 enum class Point : uint8_t {
-  kWaitingSyn = 0,
-  kWaitingResponse = 1,
-  kAnswer = 2,
-  kEnd = 3,  // without an answer
+  kWaitingSyn = bpf::POINT_WAITING_SYN,
+  kWaitingResponse = bpf::POINT_WAITING_RESPONSE,
+  kAnswer = bpf::POINT_ANSWER,
+  kEnd = bpf::POINT_END,  // without an answer
 };
 inline constexpr size_t kPointCount = 4;
 std::string_view point_name(Point point);  // "waiting_syn", "waiting_response", "answer", "end"
 
+// As struct observation, with what names its place and its outcome.
 struct Observation {
   Point point = Point::kEnd;
   uint8_t failure = bpf::FAILURE_NONE;        // enum failure_kind
   uint8_t closed_by = bpf::CLOSED_BY_NOBODY;  // enum closed_by
   uint8_t syn_repeats = 0;
   uint8_t attempt = 0;  // 1 = first; 0 = not known
+  uint8_t method = bpf::METHOD_NONE;
   uint16_t status = 0;  // HTTP status; 0 = not seen
+  uint16_t repeats = 0;
+  uint16_t rtos = 0;
   uint32_t backend_id = 0;
   uint32_t service_id = 0;
+  uint32_t request_bytes = 0;
+  uint32_t srtt_us = 0;
   uint64_t elapsed_ns = 0;  // how long the SYN or request has waited, or waited
   uint64_t connect_ns = 0;  // SYN to SYN-ACK; 0 = none
+
+  bpf::observation seen() const;
 };
 
 // Whether the event says how a request, or a SYN that was moved on, went at its backend: an answer, or
@@ -50,53 +57,25 @@ bool is_outcome(const bpf::event& event);
 // What an ANSWER or END event tells of its request. Not for RETRY events.
 Observation observe(const bpf::event& event);
 
+// enum feature, typed.
 enum class Feature : size_t {
-  kWaitingSyn,
-  kWaitingResponse,
-  kWaitingAge,
-  kWaitingBeyondUsual,
-  kAnswered,
-  kAnswerBeyondUsual,
-  kSynRepeats,
-  kRefused,
-  kHandshakeTimeout,
-  kReset,
-  kAbandoned,
-  kAbandonedAge,
-  kEmpty,
-  kServerError,
-  kOverload,
-  kRepeatedAttempt,
-  kBackendWaiting,
-  kBackendSilence,
-  kBackendFailures,
-  kBackendFailuresExcess,
-  kCount,
+#define PETREL_FEATURE_CLASS(name, camel, text, unit, what) camel = bpf::FEATURE_##name,
+  PETREL_FEATURES(PETREL_FEATURE_CLASS)
+#undef PETREL_FEATURE_CLASS
 };
-inline constexpr size_t kFeatureCount = static_cast<size_t>(Feature::kCount);
+inline constexpr size_t kFeatureCount = bpf::FEATURES;
 
 using FeatureVector = std::array<int32_t, kFeatureCount>;  // Q16, in the order of enum Feature
 
 struct FeatureInfo {
   std::string_view name;  // column of the CSV, key in a model file
-  std::string_view unit;  // "flag", "log2", "share", "count"
+  std::string_view unit;  // "flag", "log2", "share", "count", "score"
   std::string_view doc;
 };
 extern const std::array<FeatureInfo, kFeatureCount> kFeatures;
 
-// A backend as of a tick. Logarithms are base 2, in Q16; ratios of 1 to the usual are 0.
-struct BackendView {
-  int32_t waiting_excess_q16 = 0;        // log2((1 + waiting) / (1 + usually waiting))
-  uint64_t silence_ns = 0;               // how long something has waited with no answer at all
-  int32_t failure_share_q16 = 0;         // of recent outcomes, 0 to 65536
-  int32_t others_failure_share_q16 = 0;  // the same of the service's other backends
-};
-
-// What usually happens at a service: slow to follow, so that an incident does not become usual.
-struct ServiceView {
-  int32_t usual_response_log2_q16 = 0;  // of ns
-  int32_t usual_connect_log2_q16 = 0;   // of ns
-};
+using BackendView = bpf::backend_view;
+using ServiceView = bpf::service_view;
 
 // All views as of one tick. In force for every observation later than time_ns, until the next.
 struct Snapshot {
@@ -110,8 +89,8 @@ struct Snapshot {
   uint32_t lost_share_q16 = 0;        // of late: not 0 when the views are built on a part of the events
   std::vector<BackendView> backends;  // by backend id
   std::vector<ServiceView> services;  // by service id
-  BackendView unknown_backend;
-  ServiceView unknown_service;
+  BackendView unknown_backend{};
+  ServiceView unknown_service{};
 };
 
 // The features of an observation made while the snapshot was in force.

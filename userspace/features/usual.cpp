@@ -9,8 +9,6 @@ namespace petrel {
 namespace {
 
 constexpr uint32_t kLearningSamples = 64;
-// The prior counts as this many samples, so that the first one does not decide alone.
-constexpr uint32_t kPriorSamples = 3;
 constexpr int64_t kLargestPullQ16 = Q16_ONE;
 constexpr int64_t kTimeConstantMs = 30'000;
 constexpr uint64_t kLongestTickMs = 1'000;  // after a pause, one tick moves no further than this
@@ -22,7 +20,7 @@ void Usual::add(int32_t sample_q16) {
   if (learned_ < kLearningSamples) {
     // Running mean; the divisor is what makes it quick at first and slow at the end.
     learned_++;
-    value_q16_ += static_cast<int32_t>(difference / (learned_ + kPriorSamples));
+    value_q16_ += static_cast<int32_t>(difference / (learned_ + prior_samples_));
     return;
   }
   pull_q16_ += std::clamp(difference, -kLargestPullQ16, kLargestPullQ16);

@@ -13,7 +13,9 @@ namespace petrel {
 
 class Usual {
  public:
-  explicit Usual(int32_t prior_q16) : value_q16_(prior_q16) {}
+  // The prior counts as some samples, so that the first one does not decide alone.
+  explicit Usual(int32_t prior_q16) : value_q16_(prior_q16), prior_samples_(kPriorSamples) {}
+  Usual() : value_q16_(0), prior_samples_(0) {}  // begins at its first sample
 
   void add(int32_t sample_q16);
 
@@ -21,6 +23,7 @@ class Usual {
   void tick(uint64_t elapsed_ns);
 
   int32_t value_q16() const { return value_q16_; }
+  bool is_known() const { return learned_ >= kKnownSamples; }  // no longer the prior's
 
   // All of it, for base/state.hpp; `name` tells several of one owner apart.
   template <class Fields>
@@ -32,7 +35,11 @@ class Usual {
   }
 
  private:
+  static constexpr uint32_t kKnownSamples = 8;
+  static constexpr uint32_t kPriorSamples = 3;
+
   int32_t value_q16_;
+  uint32_t prior_samples_;
   uint32_t learned_ = 0;  // samples, up to the number after which it is slow
   int64_t pull_q16_ = 0;  // summed over the samples since the last tick, each bounded
   uint32_t pulls_ = 0;

@@ -44,7 +44,8 @@ void Loop::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed, const In
       score_waiting(service, backend, Point::kWaitingResponse, inputs.waiting);
       waiting.push_back(
           {backend.config.id, service.config().id,
-           static_cast<std::uint32_t>(total(inputs.waiting_syn) + total(inputs.waiting))});
+           static_cast<std::uint32_t>(total(inputs.waiting_syn) + total(inputs.waiting)),
+           backend.config.other_zone});
     }
     decided(service, service.end_tick(now_ns, elapsed));
   }

@@ -53,6 +53,7 @@ void archive_config(Fields& fields, BackendConfig& config, bool& leaving) {
   }
   fields("port", config.port);
   fields("weight", config.weight);
+  fields("other_zone", config.other_zone);
   fields("leaving", leaving);
 }
 

@@ -30,6 +30,7 @@ class Trial {
       const bool is_elapsed = (bit(i) & elapsed) != 0;
       if (is_elapsed && (given & elapsed) == 0 && i != is.response_time_ms) continue;
       if (is_elapsed && (given & elapsed) != 0 && (given & bit(i)) == 0) continue;
+      if (quantities()[i].overrides && (given & bit(i)) == 0) continue;
       if (quantities()[i].apply != nullptr) applied_ |= bit(i);
     }
     for (std::size_t p = 0; p < kPointCount; p++) {
@@ -51,7 +52,8 @@ class Trial {
       }
     }
     for (std::size_t i = 0; i < quantities().size(); i++) {
-      if ((given_ & bit(i)) == 0 && !quantities()[i].assumed) unknown |= reach(i);
+      const bool missing = (given_ & bit(i)) == 0 && !quantities()[i].assumed;
+      if (missing && !quantities()[i].overrides) unknown |= reach(i);
     }
     return unknown;
   }
@@ -89,7 +91,7 @@ class Trial {
       const double usually = assumed ? *each.assumed : each.probes[probe];
       each.apply(i == varied ? value : usually, situation_);
     }
-    return compute(situation_.snapshot, situation_.seen);
+    return situation_.features();
   }
 
   std::uint64_t given_;

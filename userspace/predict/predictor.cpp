@@ -45,7 +45,7 @@ std::optional<InputProblem> Predictor::features_of(const Request& request, Featu
     const Quantity& quantity = quantities()[i];
     if (quantity.apply != nullptr) quantity.apply(request.values[i], situation_);
   }
-  features = compute(situation_.snapshot, situation_.seen);
+  features = situation_.features();
   scored.unknown = plan->unknown_features & ~request.given_features;
   for (std::uint64_t left = scored.unknown; left != 0; left &= left - 1) {
     const auto i = static_cast<std::size_t>(std::countr_zero(left));

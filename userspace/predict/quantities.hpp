@@ -25,9 +25,13 @@ struct Situation {
   void reset();  // nothing known; keeps its memory
   BackendView& backend() { return snapshot.backends[1]; }
   ServiceView& service() { return snapshot.services[1]; }
+  FeatureVector features() const;
 
   Observation seen;
   Snapshot snapshot;
+  // Instead of what would come of the times, where the moment has such a feature.
+  std::optional<int32_t> anomaly_q16;
+  std::optional<int32_t> rarity_q16;
 };
 
 inline constexpr std::size_t kProbes = 3;
@@ -47,6 +51,8 @@ struct Quantity {
   // In force where it is not given; features that hang on others not given take the training
   // median.
   std::optional<double> assumed = {};
+  // Takes the place of what else would be computed: where it is not given, nothing is missing.
+  bool overrides = false;
 };
 
 std::span<const Quantity> quantities();

@@ -135,7 +135,9 @@ Result<std::uint64_t> Replay::take_events() {
   std::uint64_t count = 0;
   auto taken = take_rows(event_, [&](const EventRow& row) {
     ++count;
-    if (loop_) loop_->on_event(row.event);
+    if (!loop_) return;
+    loop_->on_event(row.event);
+    if (observer_.on_event) observer_.on_event(row.event);
   });
   if (!taken) return taken.error();
   return count;
@@ -164,6 +166,7 @@ void Replay::decide() {
       [&](const ServiceLoop& service, std::span<const RingChange> changes) {
         moves.add(service.config().id, changes);
       });
+  if (observer_.on_tick) observer_.on_tick(*loop_, tick_.time_ns);
   tick_.moved_slots = moves.slots();
   tick_.moved_hash = moves.hash();
   changes_.clear();

@@ -6,6 +6,7 @@
 // host: all arithmetic is integers, or IEEE 754 doubles in one order.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -34,6 +35,13 @@ class Replay {
  public:
   // `source` outlives it. kInput where the capture holds nothing to replay.
   static Result<Replay> open(CaptureSource& source, WhatIf what_if);
+
+  // Each event that the loop has taken, and each tick that it has decided: for who makes rows of them.
+  struct Observer {
+    std::function<void(const bpf::event&)> on_event;
+    std::function<void(const Loop&, std::uint64_t now_ns)> on_tick;
+  };
+  void observe(Observer observer) { observer_ = std::move(observer); }
 
   // The next tick; false at the end.
   Result<bool> step();
@@ -78,6 +86,7 @@ class Replay {
   void differ(const std::string& what);
 
   WhatIf what_if_;
+  Observer observer_;
   Ahead<StateRow> state_;
   Ahead<EventRow> event_;
   Ahead<TickFacts> next_tick_;
