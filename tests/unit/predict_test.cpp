@@ -67,15 +67,16 @@ TEST(Predictor, AWholeRequestHasTheFeaturesThatTheAgentComputes) {
       .point = Point::kWaitingResponse, .attempt = 2, .backend_id = 1, .service_id = 1};
   situation.seen.elapsed_ns = 900 * kMs;
   situation.service().usual_response_log2_q16 = bpf::log2_q16(20 * kMs);
-  situation.backend() = {.waiting_excess_q16 = 2 * Q16_ONE,
-                         .silence_ns = 400 * kMs,
-                         .failure_share_q16 = Q16_ONE / 2,
-                         .others_failure_share_q16 = Q16_ONE / 8,
-                         .connect_failure_share_q16 = Q16_ONE / 4,
-                         .reset_share_q16 = Q16_ONE / 8,
-                         .error_share_q16 = Q16_ONE / 16,
-                         .trouble_share_q16 = Q16_ONE / 2,
-                         .other_zone = 1};
+  BackendView& backend = situation.backend();
+  backend.waiting_excess_q16 = 2 * Q16_ONE;
+  backend.silence_ns = 400 * kMs;
+  backend.failure_share_q16 = Q16_ONE / 2;
+  backend.others_failure_share_q16 = Q16_ONE / 8;
+  backend.connect_failure_share_q16 = Q16_ONE / 4;
+  backend.reset_share_q16 = Q16_ONE / 8;
+  backend.error_share_q16 = Q16_ONE / 16;
+  backend.trouble_share_q16 = Q16_ONE / 2;
+  backend.other_zone = 1;
   situation.service().day_cosine_q16 = Q16_ONE;
   const FeatureVector expected = compute(situation.snapshot, situation.seen);
   const Request request = request_of({{"waiting_ms", "900"},
@@ -140,12 +141,11 @@ TEST(Predictor, OfARequestOfWhichNothingIsKnownAllIsTheMedian) {
 TEST(Predictor, WhatNoFeatureUsesIsSaid) {
   const Model model = sample_model();
   const Request request = request_of({{"status", "200"},
-                                      {"bytes_sent", "1024"},
-                                      {"anomaly_score", "2.5"},
-                                      {"connect_time_ms", "3"},
+                                      {"bytes_received", "1024"},
+                                      {"closed_by", "timeout"},
                                       {"attempt", "2"}});
   const Prediction prediction = predicted(model, request);
-  for (const char* name : {"bytes_sent", "anomaly_score", "connect_time_ms"}) {
+  for (const char* name : {"bytes_received", "closed_by"}) {
     EXPECT_TRUE(is_among(name, prediction.unused)) << name;
     EXPECT_NE(prediction_text(Predictor(model), request, prediction)
                   .find(std::string(name) + ": not used by model sample v1\n"),
@@ -155,6 +155,18 @@ TEST(Predictor, WhatNoFeatureUsesIsSaid) {
   // Used, but not of an answer that is a good one.
   EXPECT_FALSE(is_among("attempt", prediction.unused));
   EXPECT_TRUE(is_among("attempt", prediction.plan.idle_quantities));
+}
+
+TEST(Predictor, AnAnomalyScoreTakesThePlaceOfWhatTheTimesSay) {
+  const Model model = sample_model();
+  const Request by_time = request_of({{"status", "500"}, {"response_time_ms", "750"}});
+  const Request by_score = request_of(
+      {{"status", "500"}, {"response_time_ms", "750"}, {"anomaly_score", "2.5"}});
+  const auto computed = feature(predicted(model, by_time), Feature::kAnomalyScore);
+  EXPECT_EQ(computed.source, Source::kRequest);
+  EXPECT_GT(computed.value_q16, 5 * Q16_ONE);
+  EXPECT_EQ(feature(predicted(model, by_score), Feature::kAnomalyScore).value_q16,
+            5 * Q16_ONE / 2);
 }
 
 TEST(Predictor, TheMomentIsFoundFromWhatIsGiven) {
