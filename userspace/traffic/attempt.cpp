@@ -58,4 +58,9 @@ Outcome outcome_of_status(unsigned status) {
   return failed ? Outcome::kStatus : Outcome::kOk;
 }
 
+bool may_repeat(const Attempt& failed, bool retry_posts) {
+  const bool established = failed.reused || failed.connect_us;
+  return !failed.post_bytes || retry_posts || !established;
+}
+
 }  // namespace petrel::traffic

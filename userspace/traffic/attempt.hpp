@@ -41,6 +41,7 @@ struct Attempt {
   Kind kind = Kind::kUser;
   std::string_view target = {};
   std::string_view path = {};
+  std::optional<std::uint64_t> post_bytes = {};  // the body of a POST; none: a GET
   std::string client = {};       // source address; empty if no socket could be opened
   std::uint16_t port = 0;        // source port; 0 if there never was one
   std::int64_t intended_ns = 0;  // when the request was due
@@ -54,5 +55,9 @@ struct Attempt {
   std::optional<std::string> error = {};    // what kError was
   bool reused = false;                      // on an idle connection of keep-alive
 };
+
+// Whether a client may send it once more by itself: what is no POST always, a POST only where its
+// connection was never established, so that nothing of it can have been acted on (RFC 9110, 9.2.2).
+bool may_repeat(const Attempt& failed, bool retry_posts);
 
 }  // namespace petrel::traffic

@@ -33,12 +33,14 @@ Result<> AttemptLog::open(const std::string& path) {
 void AttemptLog::write(const Attempt& attempt) {
   if (!file_.is_open()) return;
   json::object line;
-  line.reserve(17);
+  line.reserve(19);
   line["request"] = attempt.request;
   line["attempt"] = attempt.number;
   line["kind"] = view(to_text(attempt.kind));
   line["target"] = view(attempt.target);
   line["path"] = view(attempt.path);
+  line["method"] = attempt.post_bytes ? "POST" : "GET";
+  line["body_bytes"] = attempt.post_bytes.value_or(0);
   line["client"] = attempt.client;
   line["port"] = attempt.port;
   line["intended_ns"] = attempt.intended_ns;

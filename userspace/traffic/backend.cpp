@@ -78,7 +78,10 @@ void Backend::stop() {
   work_queue_.stop();
   blackhole_over_.cancel();
   boost::system::error_code ignored;
-  for (Session& session : sessions_) session.socket.close(ignored);
+  for (Session& session : sessions_) {
+    session.delay.cancel();
+    session.socket.close(ignored);
+  }
 }
 
 Result<> Backend::apply(const Fault& fault) {
@@ -109,6 +112,7 @@ json::object Backend::stats() const {
   object["fault"] = to_json(fault_);
   object["connections"] = sessions_.size();
   object["requests"] = requests_;
+  object["request_body_bytes"] = request_body_bytes_;
   object["answered"] = answered_;
   object["client_left"] = client_left_;  // worked on to the end, and nobody there to read it
   object["held"] = std::count_if(sessions_.begin(), sessions_.end(),
@@ -131,7 +135,7 @@ void Backend::accepted(tcp::socket socket) {
   // it cannot be made deaf its client is at most answered late: answers are held back anyway.
   if (fault_.kind == FaultKind::kBlackhole) static_cast<void>(drop_packets(socket.native_handle()));
   set_socket_options(socket);
-  sessions_.push_back(Session{.socket = std::move(socket)});
+  sessions_.push_back(Session{.socket = std::move(socket), .delay = asio::steady_timer(io_)});
   asio::co_spawn(io_, run_session(std::prev(sessions_.end())), kRethrow);
 }
 
@@ -143,6 +147,7 @@ asio::awaitable<void> Backend::run_session(SessionPlace session) {
     const auto [ec, bytes] = co_await http::async_read(session->socket, buffer, parser, kTuple);
     if (ec) break;  // the client has left, or what it sent is no HTTP: close either way
     ++requests_;
+    request_body_bytes_ += parser.get().body().size();
     const Request request{.http_version = parser.get().version(),
                           .keep_alive = parser.get().keep_alive(),
                           .head = parser.get().method() == http::verb::head};
@@ -157,7 +162,10 @@ asio::awaitable<bool> Backend::answer(Session& session, Request request) {
     co_return false;
   }
   unsigned status = 0;
-  if (fault_.kind != FaultKind::kHang) status = co_await work();
+  if (fault_.kind != FaultKind::kHang) {
+    status = co_await work();
+    if (options_.added_delay.count() > 0) co_await cross_zones(session);
+  }
   // Much may have changed while it was worked on. A server that hangs answers nothing, what it had
   // begun before included.
   if (fault_.kind == FaultKind::kHang && !stopping_) {
@@ -177,6 +185,12 @@ asio::awaitable<unsigned> Backend::work() {
   if (fails && fault_.quick) co_return status;
   const Served served = co_await work_queue_.serve([this] { return draw_service_time(); });
   co_return served == Served::kQueueFull ? 503 : status;
+}
+
+asio::awaitable<void> Backend::cross_zones(Session& session) {
+  if (stopping_) co_return;
+  session.delay.expires_after(options_.added_delay);
+  co_await session.delay.async_wait(kTuple);
 }
 
 asio::awaitable<void> Backend::hold_until_client_leaves(Session& session) {

@@ -9,6 +9,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/json/object.hpp>
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <map>
@@ -31,6 +32,8 @@ struct BackendOptions {
   std::size_t concurrency = 16;
   std::size_t queue = 1024;
   std::size_t body_bytes = 64;
+  // Of each answer, on top of its time of service and outside its slot: the way from another zone.
+  std::chrono::nanoseconds added_delay{0};
   std::uint64_t seed = 1;
 };
 
@@ -52,7 +55,8 @@ class Backend {
  private:
   struct Session {
     boost::asio::ip::tcp::socket socket;
-    bool held = false;  // its request stays unanswered (hang)
+    boost::asio::steady_timer delay;  // of an answer on its way
+    bool held = false;                // its request stays unanswered (hang)
   };
   using SessionPlace = std::list<Session>::iterator;
   struct Request {
@@ -69,6 +73,7 @@ class Backend {
 
   // The status that a request has earned, when its time of service is over.
   boost::asio::awaitable<unsigned> work();
+  boost::asio::awaitable<void> cross_zones(Session& session);
   boost::asio::awaitable<void> hold_until_client_leaves(Session& session);
   boost::asio::awaitable<bool> write(Session& session, Request request, unsigned status);
   std::chrono::nanoseconds draw_service_time();
@@ -86,6 +91,7 @@ class Backend {
   boost::asio::steady_timer blackhole_over_;  // answers wait for its cancel()
   std::string body_;
   std::uint64_t requests_ = 0;
+  std::uint64_t request_body_bytes_ = 0;
   std::uint64_t answered_ = 0;
   std::uint64_t client_left_ = 0;
   std::map<unsigned, std::uint64_t> by_status_;

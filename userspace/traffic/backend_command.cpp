@@ -24,6 +24,7 @@ struct Arguments {
   std::uint64_t concurrency = 16;
   std::uint64_t queue = 1024;
   std::uint64_t body_bytes = 64;
+  double added_delay_ms = 0;
   std::string control_path;
 };
 
@@ -100,12 +101,16 @@ void add_backend_command(CLI::App& app, Command& chosen) {
   add_count(command, "--queue", arguments->queue, 0, 10'000'000,
             "Requests that may wait; further ones are answered 503");
   add_count(command, "--body-bytes", arguments->body_bytes, 0, 16 << 20, "Length of each answer");
+  add_number(command, "--added-delay-ms", arguments->added_delay_ms, 0, 60'000,
+             "Added to every answer, as of a backend in another zone");
   add_count(command, "--seed", backend.seed, 0, kAnyCount,
             "Of the random numbers, together with the name");
   command.callback([arguments, &chosen] {
     arguments->backend.concurrency = arguments->concurrency;
     arguments->backend.queue = arguments->queue;
     arguments->backend.body_bytes = arguments->body_bytes;
+    arguments->backend.added_delay =
+        std::chrono::nanoseconds(static_cast<std::int64_t>(arguments->added_delay_ms * 1e6));
     chosen = [arguments] { return run_backend(*arguments); };
   });
 }

@@ -140,6 +140,8 @@ void add_retry_options(CLI::App& command, Arguments& arguments) {
             "exponential: the longest delay");
   add_count(command, "--max-attempts", arguments.max_attempts, 1, 1000,
             "Attempts for a request, the first one included");
+  command.add_flag("--retry-posts", arguments.client.retry_posts,
+                   "Retry a POST like a GET, not only where its connection was never established");
 }
 
 // What users ask for, and who else asks.
@@ -147,6 +149,10 @@ void add_mix_options(CLI::App& command, Arguments& arguments) {
   ClientOptions& client = arguments.client;
   add_count(command, "--paths", client.paths, 1, 1'000'000'000,
             "Different paths that requests draw from; a retry repeats its request's");
+  add_number(command, "--post-share", client.post_share, 0, 1,
+             "Share of the users' requests that are POST with a body; the others are GET");
+  add_number(command, "--post-bytes", client.post_mean_bytes, 1, 100'000,
+             "Mean length of a POST's body, lognormal; a retry repeats its body");
   add_count(command, "--parallel", client.parallel, 1, 100,
             "Requests that a client sends at once, each on a connection of its own; --rate counts "
             "them together as one");

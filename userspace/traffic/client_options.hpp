@@ -25,7 +25,10 @@ struct ClientOptions {
   std::chrono::milliseconds connect_timeout{1000};  // at most `timeout`
   RetryPolicy retry;
   bool keep_alive = false;
-  std::uint64_t paths = 1;     // how many different things users ask for; a retry repeats its path
+  std::uint64_t paths = 1;  // how many different things users ask for; a retry repeats its path
+  double post_share = 0;    // of users' requests that are POST
+  double post_mean_bytes = 1000;
+  bool retry_posts = false;    // also where a POST was sent and may have been acted on
   std::uint64_t parallel = 1;  // requests that a user sends at once
   std::uint64_t pollers = 0;   // clients 0 to pollers - 1 also poll, without retries
   std::chrono::milliseconds poll_interval{1000};

@@ -35,6 +35,7 @@ LoadGenerator::LoadGenerator(asio::io_context& io, const ClientOptions& options,
       retry_random_(options.seed, Stream::kRetries),
       path_random_(options.seed, Stream::kPaths),
       poller_random_(options.seed, Stream::kPollers),
+      post_random_(options.seed, Stream::kPosts),
       arrival_timer_(io),
       all_ended_(io, Clock::time_point::max()) {
   for (const auto& endpoint : options.targets) {
@@ -120,6 +121,11 @@ LoadGenerator::LivePlace LoadGenerator::add_live(Live live) {
   return std::prev(live_.end());
 }
 
+std::optional<std::uint64_t> LoadGenerator::draw_post() {
+  if (post_random_.uniform() >= options_.post_share) return std::nullopt;
+  return draw_post_bytes(options_.post_mean_bytes, post_random_);
+}
+
 // What a client asks for at once.
 void LoadGenerator::start_requests(Clock::time_point intended) {
   const Target& target = targets_[(last_id_ + 1) % targets_.size()];
@@ -127,6 +133,7 @@ void LoadGenerator::start_requests(Clock::time_point intended) {
   for (std::uint64_t i = 0; i < options_.parallel; ++i) {
     // Drawn for skipped ones too, so that the others get the paths they would have had.
     const std::uint64_t path = path_random_.below(options_.paths);
+    const std::optional<std::uint64_t> post_bytes = draw_post();
     ++last_id_;
     if (!may_start()) continue;
     summary_.add_late_start(us_between(intended, Clock::now()));
@@ -136,6 +143,7 @@ void LoadGenerator::start_requests(Clock::time_point intended) {
                                      .client = client,
                                      .kind = Kind::kUser,
                                      .path = path_of(path, options_.paths),
+                                     .post_bytes = post_bytes,
                                      .backoff = asio::steady_timer(io_)});
     asio::co_spawn(io_, run_request(live), kRethrow);
   }
@@ -149,7 +157,9 @@ asio::awaitable<void> LoadGenerator::run_request(LivePlace live) {
     summary_.add_attempt(result);
     const bool served = result.outcome == Outcome::kOk;
     std::optional<std::chrono::nanoseconds> delay;
-    if (!served) delay = options_.retry.delay_after(number, retry_random_.uniform());
+    if (!served && may_repeat(result, options_.retry_posts)) {
+      delay = options_.retry.delay_after(number, retry_random_.uniform());
+    }
     if (!delay) {
       finish(live, served, number);
       co_return;

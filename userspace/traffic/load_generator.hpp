@@ -60,6 +60,7 @@ class LoadGenerator {
     std::uint64_t client;
     Kind kind;
     std::string path;
+    std::optional<std::uint64_t> post_bytes = {};
     boost::asio::steady_timer backoff;
     Connection connection = nullptr;
   };
@@ -70,6 +71,7 @@ class LoadGenerator {
   boost::asio::awaitable<void> run_poller(std::uint64_t number, TimerPlace timer,
                                           Clock::time_point first);
   void start_requests(Clock::time_point intended);
+  std::optional<std::uint64_t> draw_post();
   LivePlace add_live(Live live);
   boost::asio::awaitable<void> run_request(LivePlace live);
   boost::asio::awaitable<void> run_poll(LivePlace live);
@@ -94,6 +96,7 @@ class LoadGenerator {
   Random retry_random_;
   Random path_random_;
   Random poller_random_;
+  Random post_random_;
   boost::asio::steady_timer arrival_timer_;
   std::list<boost::asio::steady_timer> poll_timers_;  // of the pollers that still run
   boost::asio::steady_timer all_ended_;               // run() waits for its cancel()

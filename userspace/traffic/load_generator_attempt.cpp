@@ -53,7 +53,8 @@ asio::awaitable<Attempt> LoadGenerator::attempt(Live& live, int number) {
                  .number = number,
                  .kind = live.kind,
                  .target = live.target->text,
-                 .path = live.path};
+                 .path = live.path,
+                 .post_bytes = live.post_bytes};
   record.intended_ns = to_ns(live.intended);
   record.start_ns = to_ns(start);
 
@@ -64,6 +65,7 @@ asio::awaitable<Attempt> LoadGenerator::attempt(Live& live, int number) {
     const std::string bytes = to_bytes({.host = live.target->text,
                                         .path = live.path,
                                         .keep_alive = options_.keep_alive,
+                                        .post_bytes = live.post_bytes,
                                         .id_header = options_.id_header},
                                        live.id);
     ec = co_await live.connection->ask(bytes, answer, start + options_.timeout);

@@ -17,7 +17,8 @@ enum class Stream : std::uint64_t {
   kServiceTimes,
   kErrors,
   kPaths,
-  kPollers
+  kPollers,
+  kPosts
 };
 
 class Random {
