@@ -42,7 +42,10 @@ class Lab:
 
     def __init__(self, backends, bin_dir, service_time_ms=10.0, distribution="lognormal",
                  concurrency=16, queue=1024, seed=1, family=4, dsr=False, mtu=1500,
-                 xdp_ends=False, nat=False, host_clocks=False, placement="balancer"):
+                 xdp_ends=False, nat=False, host_clocks=False, placement="balancer", sigma=None,
+                 backend_extra=None, zones=None, agent_zone=None):
+        """backend_extra: further options of petrel-traffic backend, by the backend's number;
+        zones: names of zones, by the same; agent_zone: the agent's own."""
         self.count = backends
         self.bin = Path(bin_dir)
         self.family = family
@@ -54,7 +57,11 @@ class Lab:
         self.placement = placement
         self.backend_options = [
             "--service-time-ms", str(service_time_ms), "--distribution", distribution,
-            "--concurrency", str(concurrency), "--queue", str(queue), "--seed", str(seed)]
+            "--concurrency", str(concurrency), "--queue", str(queue), "--seed", str(seed),
+            *([] if sigma is None else ["--sigma", str(sigma)])]
+        self.backend_extra = backend_extra or {}
+        self.zones = zones or {}
+        self.agent_zone = agent_zone
         self.processes = []
         self.backends = {}
         self.agent = None
@@ -108,7 +115,7 @@ class Lab:
     def _start_backend(self, i):
         return self.spawn(f"b{i}", self.bin / "petrel-traffic", "backend", "--name", f"b{i}",
                           "--listen", self.backend_endpoint(i), "--control", self.control(i),
-                          *self.backend_options, log=f"b{i}.log")
+                          *self.backend_options, *self.backend_extra.get(i, []), log=f"b{i}.log")
 
     def _start_backends(self):
         self.backends = {i: self._start_backend(i) for i in range(1, self.count + 1)}
@@ -158,6 +165,8 @@ class Lab:
                       f'address = "{self.backend_address(i)}"']
             if not self.dsr:
                 lines.append(f"port = {BACKEND_PORT}")
+            if i in self.zones:
+                lines.append(f'zone = "{self.zones[i]}"')
         return lines
 
     def write_config(self, mode, model, extra="", service_extra=""):
@@ -171,6 +180,7 @@ class Lab:
                  f'model = "{model}"',
                  f'mode = "{mode}"',
                  extra,
+                 *([] if self.agent_zone is None else [f'zone = "{self.agent_zone}"']),
                  *self.service_lines(service_extra)]
         path = self.run_dir / "petrel.toml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -210,9 +220,9 @@ class Lab:
             connection.close()
 
     def fault(self, i, kind, **parameters):
-        """Switches backend i's fault; kind "none" ends it."""
-        options = [part for name, value in parameters.items()
-                   for part in (f"--{name}", str(value))]
+        """Switches backend i's fault; kind "none" ends it. A parameter that is True is a flag."""
+        options = [part for name, value in parameters.items() if value is not False
+                   for part in ((f"--{name}",) if value is True else (f"--{name}", str(value)))]
         done = subprocess.run([self.bin / "petrel-traffic", "fault", "--control", self.control(i),
                                kind, *options], capture_output=True, text=True, check=False)
         if done.returncode != 0:
