@@ -14,7 +14,7 @@ class Parser(argparse.ArgumentParser):
     """One line for what is wrong; the help is the shell script's."""
 
     def error(self, message):
-        print(f"dataset: {message}; see dataset --help", file=sys.stderr)
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
 

@@ -17,6 +17,7 @@ from .lab import Lab, LabError, stop
 FLUSH_S = 6.0      # the retry window, and what the agent's labeller adds to it
 FINISH_S = 120.0   # until the last request has ended, after the last one has begun
 POLL_S = 0.1
+LEAD_TICKS = 5      # of the agent, between the capture's beginning and the first request
 
 
 class Interrupted(Exception):
@@ -89,6 +90,19 @@ def summary_of(client, ending):
     return summary
 
 
+def await_capture(lab, capture, partial, ending):
+    """Until it has seen some ticks: a row has the features of the tick before it, or is lost."""
+    deadline = time.monotonic() + 10
+    ticks = None
+    while ticks is None or lab.status()["loop"]["ticks"] < ticks + LEAD_TICKS:
+        if ticks is None and partial.exists():
+            ticks = lab.status()["loop"]["ticks"]
+        if capture.poll() is not None or time.monotonic() > deadline:
+            raise LabError("the capture did not begin: " +
+                           (lab.run_dir / "capture.log").read_text(encoding="utf-8").strip())
+        pause(ending, POLL_S / 2)
+
+
 def play(weather, bin_dir, partial, ending, agent_zone):
     """The run itself; its capture is in `partial` then. Returns what the client says."""
     with lab_of(weather, bin_dir, agent_zone) as lab:
@@ -96,13 +110,7 @@ def play(weather, bin_dir, partial, ending, agent_zone):
         lab.start_agent("neutral")
         capture = lab.spawn("lb", lab.bin / "petrel", "capture", "-s", lab.socket, "-o", partial,
                             "--what", "rows,replay", "--run", weather["run"], log="capture.log")
-        # What comes before the capture is no part of it: nothing is asked until it is there.
-        deadline = time.monotonic() + 10
-        while not partial.exists():
-            if capture.poll() is not None or time.monotonic() > deadline:
-                said = (lab.run_dir / "capture.log").read_text(encoding="utf-8").strip()
-                raise LabError(f"the capture did not begin: {said}")
-            pause(ending, POLL_S / 10)
+        await_capture(lab, capture, partial, ending)
         client = lab.start_client(*client_options(weather), stderr=subprocess.DEVNULL)
         play_faults(lab, weather, time.monotonic(), ending)
         summary = summary_of(client, ending)
