@@ -100,6 +100,8 @@ class Set:
     def make(self, missing):
         """All that is missing; each entry is in the manifest as soon as its run is over."""
         begun, done = time.monotonic(), 0
+        # The first few end together: before as many are over as run at a time, they are no pace.
+        jobs = min(self.options.jobs, len(missing))
         pool = concurrent.futures.ThreadPoolExecutor(self.options.jobs)
         try:
             futures = {pool.submit(self.attempt, weather): weather for weather in missing}
@@ -115,7 +117,7 @@ class Set:
                     self.failed[weather["run"]] = str(error)
                     said = "FAILED"
                 self.write_manifest()
-                left_s = (time.monotonic() - begun) / done * (len(missing) - done)
+                left_s = (time.monotonic() - begun) / max(done, jobs) * (len(missing) - done)
                 progress(f"  {weather['run']} ({'+'.join(kinds_of(weather)) or 'none'}): {said}; "
                          f"{done}/{len(missing)}, about {left_s:.0f} s left")
         finally:
