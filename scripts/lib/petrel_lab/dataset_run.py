@@ -127,7 +127,7 @@ def play(weather, bin_dir, partial, ending, agent_zone):
 
 def counts_of(capture):
     """Rows by decision point, how many were retried, and what was lost, by place."""
-    with contextlib.closing(sqlite3.connect(f"file:{capture}?mode=ro", uri=True)) as database:
+    with contextlib.closing(sqlite3.connect(f"{capture.resolve().as_uri()}?mode=ro", uri=True)) as database:
         points = dict(database.execute("SELECT point, COUNT(*) FROM rows GROUP BY point"))
         retried = database.execute("SELECT COALESCE(SUM(retried), 0) FROM rows").fetchone()[0]
         losses = dict(database.execute("SELECT place, SUM(lost) FROM losses GROUP BY place"))

@@ -112,13 +112,16 @@ def service_of(axes):
     concurrency = max(1, min(64, round(each_per_s * wanted_ms / 1000)))
     distribution = axes.pick("distribution",
                              ("exponential", "lognormal", "lognormal", "constant"))
+    # What may wait, in seconds of work. Long queues are full of requests whose clients have left,
+    # and retries keep them so: the run would be of nothing but that, from its first fault on.
+    queue_s = log_between(0.05, 1.5, axes.share("queue"))
     return {"backends": backends, "load": round(load, 3), "rate": round(rate, 1),
             "concurrency": concurrency,
             "service_time_ms": round(concurrency / each_per_s * 1000, 3),
             "distribution": distribution,
             "sigma": round(0.3 + 0.9 * axes.share("sigma"), 2)
             if distribution == "lognormal" else None,
-            "queue": axes.pick("queue", (1024, 1024, 64, 16))}
+            "queue": max(4, round(each_per_s * queue_s))}
 
 
 def zones_of(axes, backends):
