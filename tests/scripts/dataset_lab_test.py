@@ -92,6 +92,8 @@ class Dataset(unittest.TestCase):
                     database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0], 0, table)
         self.assertGreater(entry["client"]["requests"], 0)
         self.assertEqual(entry["client"]["skipped"], 0)
+        if entry["client"]["attempts"] == entry["client"]["by_outcome"].get("ok", 0):
+            self.assertEqual(entry["labelled_retries"], 0)
 
     def test_killed_in_its_middle_it_goes_on_where_it_was(self):
         process = start(self.output)

@@ -25,6 +25,7 @@ SCHEMA = "petrel/dataset/v1"
 FULL_RUNS, FULL_ROWS = 60, 300_000  # so many runs must have so many decision points
 EXIT_RUNTIME, EXIT_INPUT, EXIT_UNHEALTHY = 1, 3, 8
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+LATE_MS = 100  # a client that is so late (p99) has not asked as was drawn
 FAILURES = (LabError, OSError, ValueError, subprocess.SubprocessError, sqlite3.Error)
 
 
@@ -135,6 +136,11 @@ def tell(manifest):
     for name, losses in lost.items():
         progress(f"dataset: {name} has lost " +
                  ", ".join(f"{count} {place}" for place, count in losses.items()))
+    late = [run["run"] for run in manifest["runs"]
+            if (run["client"]["late_start_p99_ms"] or 0) > LATE_MS]
+    if late:
+        progress(f"dataset: the host was too busy for {len(late)} runs: their client was more than "
+                 f"{LATE_MS} ms late for one request in a hundred: {', '.join(late)}")
     if manifest["failed"]:
         progress(f"dataset: {len(manifest['failed'])} runs failed: {', '.join(manifest['failed'])}")
         return EXIT_RUNTIME

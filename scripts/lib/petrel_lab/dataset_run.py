@@ -17,6 +17,7 @@ from .lab import Lab, LabError, stop
 FLUSH_S = 6.0      # the retry window, and what the agent's labeller adds to it
 FINISH_S = 120.0   # until the last request has ended, after the last one has begun
 POLL_S = 0.1
+RETRY, NO_RETRY = 1, 5  # events.type: a retry; one that is none after all
 LEAD_TICKS = 5      # of the agent, between the capture's beginning and the first request
 
 
@@ -126,12 +127,15 @@ def play(weather, bin_dir, partial, ending, agent_zone):
 
 
 def counts_of(capture):
-    """Rows by decision point, how many were retried, and what was lost, by place."""
+    """Rows by decision point, how many were retried, retries that were told as such (to be held
+    against the client's own count), and what was lost, by place."""
     with contextlib.closing(sqlite3.connect(f"{capture.resolve().as_uri()}?mode=ro", uri=True)) as database:
         points = dict(database.execute("SELECT point, COUNT(*) FROM rows GROUP BY point"))
         retried = database.execute("SELECT COALESCE(SUM(retried), 0) FROM rows").fetchone()[0]
+        told = dict(database.execute("SELECT type, COUNT(*) FROM events GROUP BY type"))
         losses = dict(database.execute("SELECT place, SUM(lost) FROM losses GROUP BY place"))
-    return {"rows": sum(points.values()), "retried": retried, "points": points, "losses": losses}
+    return {"rows": sum(points.values()), "retried": retried, "points": points,
+            "labelled_retries": told.get(RETRY, 0) - told.get(NO_RETRY, 0), "losses": losses}
 
 
 def remove_remains(directory, name):
