@@ -100,7 +100,7 @@ def episodes_of(axes, backends, seconds):
     return episodes
 
 
-def service_of(axes):
+def service_of(axes, timeout_ms):
     """Backends, how they serve, and how much is asked of them."""
     backends = axes.pick("backends", (2, 3, 4, 5, 6, 7, 8))
     load = 0.2 + 0.9 * axes.share("load")
@@ -112,9 +112,10 @@ def service_of(axes):
     concurrency = max(1, min(64, round(each_per_s * wanted_ms / 1000)))
     distribution = axes.pick("distribution",
                              ("exponential", "lognormal", "lognormal", "constant"))
-    # What may wait, in seconds of work. Long queues are full of requests whose clients have left,
-    # and retries keep them so: the run would be of nothing but that, from its first fault on.
-    queue_s = log_between(0.05, 1.5, axes.share("queue"))
+    # What may wait, in seconds of work. A queue longer than its clients wait is full of requests
+    # whose clients have left, and retries keep it so: such a run is of nothing else from its first
+    # fault on, and has more rows than any other. A few are enough.
+    queue_s = timeout_ms / 1000 * log_between(0.1, 1.2, axes.share("queue"))
     return {"backends": backends, "load": round(load, 3), "rate": round(rate, 1),
             "concurrency": concurrency,
             "service_time_ms": round(concurrency / each_per_s * 1000, 3),
@@ -165,10 +166,11 @@ def name_of(seed, number):
 def draw(seed, number, seconds=20):
     """All that there is to know of a run before it is made; plain JSON."""
     axes = Axes(seed, number)
-    service = service_of(axes)
+    clients = clients_of(axes)
+    service = service_of(axes, clients["timeout_ms"])
     return {"run": name_of(seed, number), "number": number, "seed": axes.rng.randrange(1 << 31),
             "seconds": seconds, "family": axes.pick("family", (4, 4, 6)), **service,
-            "far_ms": zones_of(axes, service["backends"]), **clients_of(axes),
+            "far_ms": zones_of(axes, service["backends"]), **clients,
             "episodes": episodes_of(axes, service["backends"], seconds)}
 
 
