@@ -83,7 +83,7 @@ def summary_of(client, ending):
         except subprocess.TimeoutExpired:
             pause(ending, 0)
             if time.monotonic() > deadline:
-                raise LabError(f"the client had not ended {FINISH_S:.0f} s after its time") from None
+                raise LabError(f"the client has not ended {FINISH_S:.0f} s after its time") from None
         except ValueError:
             raise LabError(f"the client ended with {client.returncode} and no summary") from None
     if client.returncode != 0:
@@ -129,7 +129,8 @@ def play(weather, bin_dir, partial, ending, agent_zone):
 def counts_of(capture):
     """Rows by decision point, how many were retried, retries that were told as such (to be held
     against the client's own count), and what was lost, by place."""
-    with contextlib.closing(sqlite3.connect(f"{capture.resolve().as_uri()}?mode=ro", uri=True)) as database:
+    address = f"{capture.resolve().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
         points = dict(database.execute("SELECT point, COUNT(*) FROM rows GROUP BY point"))
         retried = database.execute("SELECT COALESCE(SUM(retried), 0) FROM rows").fetchone()[0]
         told = dict(database.execute("SELECT type, COUNT(*) FROM events GROUP BY type"))
