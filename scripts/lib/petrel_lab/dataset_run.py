@@ -83,7 +83,7 @@ def summary_of(client, ending):
         except subprocess.TimeoutExpired:
             pause(ending, 0)
             if time.monotonic() > deadline:
-                raise LabError(f"the client has not ended {FINISH_S:.0f} s after its time") from None
+                raise LabError(f"the client went on {FINISH_S:.0f} s after its time") from None
         except ValueError:
             raise LabError(f"the client ended with {client.returncode} and no summary") from None
     if client.returncode != 0:
