@@ -49,7 +49,7 @@
   V(EMPTY, kEmpty, "empty", "flag", "the backend closed with the request unanswered")              \
   V(SERVER_ERROR, kServerError, "server_error", "flag", "answered with HTTP 5xx")                  \
   V(OVERLOAD, kOverload, "overload", "flag", "answered with HTTP 429")                             \
-  V(ATTEMPT, kAttempt, "attempt", "log2", "which attempt the one that failed was")                 \
+  V(ATTEMPT, kAttempt, "attempt_number", "log2", "which attempt the one that failed was")                 \
   V(NOT_IDEMPOTENT, kNotIdempotent, "not_idempotent", "flag",                                      \
     "what failed was a POST or PATCH: not to be repeated without knowing")                         \
   V(REQUEST_BYTES, kRequestBytes, "request_bytes", "log2",                                         \
@@ -161,7 +161,7 @@ PETREL_ASSERT_SIZE(struct service_view, 136);
 #define ANOMALY_MOST 16
 #define SYN_REPEATS_MOST 7
 #define RTOS_MOST 15
-#define LOG2_NS_PER_MS_Q16 1306226 /* log2_q16(1000000): a test holds it to that */
+#define LOG2_NS_PER_MS_Q16 1306235 /* log2_q16(1000000): a test holds it to that */
 #define LOG2_KILOBYTE_Q16 (10 * Q16_ONE)
 #define SPREAD_LEAST_Q16 (Q16_ONE / 8)
 

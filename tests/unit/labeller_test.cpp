@@ -373,9 +373,11 @@ TEST(Csv, WhatIsWrongIsNamedByLineAndColumn) {
        "found \"never\""},
       {header + good, "x.csv: line 2: expected a newline, found the end of file"},
       {header + good.substr(0, good.size() - 5) + "2,3,7\n",
-       "x.csv: line 2: column 33 (retried): expected an integer from 0 to 1, found \"2\""},
+       "x.csv: line 2: column " + std::to_string(12 + kFeatureCount + 1) +
+           " (retried): expected an integer from 0 to 1, found \"2\""},
       {header + good.substr(0, good.size() - 1) + "256\n",
-       "x.csv: line 2: column 35 (confidence): expected an integer from 0 to 255, found \"256\""},
+       "x.csv: line 2: column " + std::to_string(12 + kFeatureCount + 3) +
+           " (confidence): expected an integer from 0 to 255, found \"256\""},
   };
   for (const auto& [text, message] : cases) {
     std::istringstream in(text);

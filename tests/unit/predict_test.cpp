@@ -22,7 +22,8 @@ Model sample_model(bool medians = true) {
   model.bias = -2;
   for (size_t i = 0; i < kFeatureCount; i++) {
     model.features[i] = {.mean = 0.5, .scale = 1, .coefficient = i % 2 == 0 ? 0.25 : -0.5};
-    model.features[i].max_q16 = 12 * Q16_ONE;
+    model.features[i].min_q16 = -10 * Q16_ONE;
+    model.features[i].max_q16 = 16 * Q16_ONE;
     if (medians) model.features[i].median_q16 = Q16_ONE / 4;
   }
   EXPECT_TRUE(quantize(model));
@@ -78,7 +79,8 @@ TEST(Predictor, AWholeRequestHasTheFeaturesThatTheAgentComputes) {
   backend.trouble_share_q16 = Q16_ONE / 2;
   backend.other_zone = 1;
   situation.service().day_cosine_q16 = Q16_ONE;
-  const FeatureVector expected = compute(situation.snapshot, situation.seen);
+  situation.rarity_q16 = 3 * Q16_ONE;
+  const FeatureVector expected = situation.features();
   const Request request = request_of({{"waiting_ms", "900"},
                                       {"attempt", "2"},
                                       {"usual_response_ms", "20"},
@@ -91,6 +93,7 @@ TEST(Predictor, AWholeRequestHasTheFeaturesThatTheAgentComputes) {
                                       {"backend_error_share", "0.0625"},
                                       {"trouble_share", "0.5"},
                                       {"other_zone", "yes"},
+                                      {"rarity", "8"},
                                       {"hour", "0"}});
   const Prediction prediction = predicted(model, request);
   for (const PredictedFeature& each : prediction.features) {
@@ -242,7 +245,7 @@ TEST(Predictor, WhatLiesOutsideTheTrainedRangeIsNamedClampedAndExtrapolated) {
   ASSERT_TRUE(outside.extrapolated);
   EXPECT_GT(*outside.extrapolated, outside.probability_q16 / double{Q16_ONE});
   EXPECT_NE(prediction_text(Predictor(model), request, outside)
-                .find("waiting_age is 11.9658, trained on 0 to 10"),
+                .find("waiting_age is 11.9658, trained on -10 to 10"),
             std::string::npos);
   EXPECT_FALSE(predicted(model, request_of({{"waiting_ms", "900"}})).extrapolated);
 }
@@ -354,8 +357,8 @@ TEST_F(CsvTest, RowsAreThoseOfSinglePredictions) {
   EXPECT_EQ(line(",\"b,\"\"c\",50,"),
             ",\"b,\"\"c\",50,," + probability_of(request_of({{"response_time_ms", "50"}})) + ",\n");
   Request request = request_of({{"status", "500"}});
-  request.set_feature(static_cast<size_t>(Feature::kEmpty), 13 * Q16_ONE);
-  EXPECT_EQ(line("\"500\",,,13"), "\"500\",,,13," + probability_of(request) + ",empty\n");
+  request.set_feature(static_cast<size_t>(Feature::kEmpty), 17 * Q16_ONE);
+  EXPECT_EQ(line("\"500\",,,17"), "\"500\",,,17," + probability_of(request) + ",empty\n");
 }
 
 TEST_F(CsvTest, ProbabilitiesMayStandAlone) {

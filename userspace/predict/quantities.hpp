@@ -29,7 +29,8 @@ struct Situation {
 
   Observation seen;
   Snapshot snapshot;
-  // Instead of what would come of the times, where the moment has such a feature.
+  // Where the moment has such a feature: instead of what would come of the times; and what comes of
+  // a histogram that users do not have.
   std::optional<int32_t> anomaly_q16;
   std::optional<int32_t> rarity_q16;
 };
