@@ -3,7 +3,8 @@
  * alike.
  *
  * Every function is total: each input gives a defined result and what does not fit saturates.
- * No floating point, no division, no shift of a negative value, no loop without a constant bound.
+ * No floating point, no division, no loop without a constant bound. Right shifts of negative values
+ * round down: BPF's ARSH does, C++20 says so, C leaves it to the compiler, which is asked below.
  * `_q16` has 16 fractional bits: 65536 is 1.0, and an __s32 spans -32768 to 32767.99998.
  */
 #ifndef PETREL_BPF_FIXED_POINT_H
@@ -21,18 +22,11 @@ namespace petrel::bpf {
 #define Q16_S32_MAX 2147483647LL
 #define Q16_S32_MIN (-2147483647LL - 1)
 
-/* Bounds the scoring loop for the verifier; a model has fewer features than this. */
-#define MODEL_MAX_FEATURES 48
-#define MODEL_MAX_SHIFT 63
-
-/* A coefficient worth mantissa / 2^shift for each unit of its feature. The shift is chosen when a
- * model is made, from the coefficient's size, so that large and small ones are equally exact. */
-struct model_coefficient {
-  __s32 mantissa;
-  __u32 shift; /* 0 to MODEL_MAX_SHIFT */
-};
-
-PETREL_ASSERT_SIZE(struct model_coefficient, 8);
+#ifdef __cplusplus
+static_assert((-3 >> 1) == -2, "right shifts round down");
+#else
+_Static_assert((-3 >> 1) == -2, "right shifts round down");
+#endif
 
 /* 65536 / (1 + e^(x / 16)) for x = 0 to 192, rounded: the lower half of the sigmoid, to -12. */
 #define SIGMOID_STEP_SHIFT 12 /* one table step is 2^12 in Q16: 1/16 */
@@ -77,16 +71,15 @@ PETREL_INLINE __u64 is_nonzero(__u64 value) {
   return (0 - value) >> 63;
 }
 
-/* left * right / 2^shift, rounded to nearest, halves away from zero. The magnitude is shifted, not
- * the signed product: C leaves right shifts of negative values to the compiler. Of the shift only
- * the lower 6 bits count. */
+/* left * right / 2^shift, rounded to nearest, halves away from zero. Of the shift only the lower
+ * 6 bits count. */
 PETREL_INLINE __s32 mul_shift_saturating(__s32 left, __s32 right, __u32 shift) {
   __u64 product = (__u64)((__s64)left * right); /* its magnitude is at most 2^62 */
   __u64 sign_mask = 0 - (product >> 63);        /* all ones for a negative one */
   __u64 magnitude = (product ^ sign_mask) - sign_mask;
   __u64 over_mask;
 
-  shift &= MODEL_MAX_SHIFT;
+  shift &= 63;
   magnitude = (magnitude + ((1ULL << shift) >> 1)) >> shift;
   over_mask = 0 - (((__u64)Q16_S32_MAX - magnitude) >> 63);
   magnitude = (magnitude & ~over_mask) | ((__u64)Q16_S32_MAX & over_mask);
@@ -132,21 +125,9 @@ PETREL_INLINE __u32 sigmoid_q16(__s32 log_odds_q16) {
   return log_odds_q16 < 0 ? tail : Q16_ONE - tail;
 }
 
-/* bias + the sum of coefficient * feature, in Q16, saturating at each term and at the end. Features
- * past MODEL_MAX_FEATURES are ignored; any feature value is accepted. */
-PETREL_INLINE __s32 score_log_odds_q16(const struct model_coefficient* coefficients,
-                                       const __s32* features_q16, __u32 count, __s32 bias_q16) {
-  __s64 sum = bias_q16; /* 33 terms of 32 bits: cannot overflow */
-
-  for (__u32 i = 0; i < MODEL_MAX_FEATURES; i++) {
-    if (i >= count) break;
-    sum += mul_shift_saturating(features_q16[i], coefficients[i].mantissa, coefficients[i].shift);
-  }
-  return saturate_s32(sum);
-}
-
 /* A calibration maps a model's log-odds to those that were observed: piecewise linear, through knots at
- * -8, -7.5, ... 8. Beyond them the ends go on with a slope of 1, so that order is kept. */
+ * -8, -7.5, ... 8. Beyond them the ends go on with a slope of 1, so that order is kept. Knots that are
+ * -8, -7.5, ... 8 themselves change nothing, to the last bit. */
 #define CALIBRATION_KNOTS 33
 #define CALIBRATION_STEP_SHIFT 15 /* one step is 2^15 in Q16: 1/2 */
 #define CALIBRATION_FIRST_Q16 (-8 * Q16_ONE)

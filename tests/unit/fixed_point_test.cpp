@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
-// bpf/fixed_point.h against double arithmetic, and at the corners of its ranges.
-#include "bpf/fixed_point.h"
+// bpf/fixed_point.h and bpf/model.h against double arithmetic, and at the corners of its ranges.
+#include "bpf/model.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <utility>
 #include <vector>
 
 namespace petrel::bpf {
@@ -118,23 +120,89 @@ TEST(FixedPoint, MultiplicationAgreesWithLongDouble) {
   }
 }
 
-TEST(FixedPoint, ScoreIsBiasAndWeightedSum) {
-  const model_coefficient coefficients[] = {{3 << 20, 20}, {-(1 << 29), 30}};  // 3, -0.5
-  const int32_t features[] = {2 * Q16_ONE, 5 * Q16_ONE};
-  EXPECT_EQ(score_log_odds_q16(coefficients, features, 2, Q16_ONE), (6 * Q16_ONE) - 98304);
-  EXPECT_EQ(score_log_odds_q16(coefficients, features, 0, 77), 77);
+// One group of terms: factors of 2^-shift, no calibration.
+scoring_model one_group(uint32_t shift, int32_t bias_q16) {
+  scoring_model model{};
+  model.shift = shift;
+  model.base = static_cast<int64_t>(bias_q16) << shift;
+  for (int knot = 0; knot < CALIBRATION_KNOTS; knot++) {
+    model.knots_q16[knot] = CALIBRATION_FIRST_Q16 + (knot << CALIBRATION_STEP_SHIFT);
+  }
+  return model;
 }
 
-TEST(FixedPoint, ScoreSaturatesAndIgnoresFeaturesPastItsBound) {
-  const std::vector<model_coefficient> coefficients(MODEL_MAX_FEATURES + 1, {kMost, 0});
-  const std::vector<int32_t> up(MODEL_MAX_FEATURES + 1, kMost);
-  const std::vector<int32_t> down(MODEL_MAX_FEATURES + 1, kLeast);
-  EXPECT_EQ(score_log_odds_q16(coefficients.data(), up.data(), 33, kMost), kMost);
-  EXPECT_EQ(score_log_odds_q16(coefficients.data(), down.data(), 33, kLeast), kLeast);
+void add_term(scoring_model& model, int at, int64_t factor, int32_t min_q16, int32_t max_q16) {
+  scoring_group& group = model.groups[at / SCORING_GROUP];
+  const int64_t zero = std::clamp(0, min_q16, max_q16);
+  group.min_q16[at % SCORING_GROUP] = min_q16;
+  group.span_q16[at % SCORING_GROUP] = static_cast<uint32_t>(max_q16) - static_cast<uint32_t>(min_q16);
+  group.factor[at % SCORING_GROUP] = factor;
+  group.at_zero += (zero - min_q16) * factor;
+  model.base += zero * factor;
+}
 
-  std::vector<int32_t> only_last(MODEL_MAX_FEATURES + 1, 0);
-  only_last.back() = kMost;
-  EXPECT_EQ(score_log_odds_q16(coefficients.data(), only_last.data(), 33, 5), 5);
+TEST(FixedPoint, ScoreIsBiasAndWeightedSum) {
+  scoring_model model = one_group(20, Q16_ONE);
+  add_term(model, 0, 3 << 20, 0, 10 * Q16_ONE);
+  add_term(model, 1, -(1 << 19), -10 * Q16_ONE, 10 * Q16_ONE);
+  const int32_t features[] = {2 * Q16_ONE, 5 * Q16_ONE};
+  EXPECT_EQ(scoring_log_odds_q16(&model, features, 2), (6 * Q16_ONE) + Q16_ONE - (5 * Q16_ONE / 2));
+  const int32_t below[] = {2 * Q16_ONE, -3 * Q16_ONE};
+  EXPECT_EQ(scoring_log_odds_q16(&model, below, 2), (7 * Q16_ONE) + (3 * Q16_ONE / 2));
+  const int32_t nothing[] = {0, 0};
+  EXPECT_EQ(scoring_log_odds_q16(&model, nothing, 2), Q16_ONE);
+}
+
+TEST(FixedPoint, ScoreRoundsOnceHalvesUp) {
+  for (const auto& [factor, expected] : {std::pair{1, 1}, {-1, 0}, {3, 2}, {-3, -1}, {2, 1}}) {
+    scoring_model model = one_group(1, 0);
+    add_term(model, 0, factor, 0, 1);
+    const int32_t one = 1;
+    EXPECT_EQ(scoring_log_odds_q16(&model, &one, 1), expected) << factor;
+  }
+  // Two quarters are a half: they are not rounded away each by itself.
+  scoring_model model = one_group(2, 0);
+  add_term(model, 0, 1, 0, 1);
+  add_term(model, 5, 1, 0, 1);
+  const int32_t features[] = {1, 0, 0, 0, 0, 1};
+  EXPECT_EQ(scoring_log_odds_q16(&model, features, 6), 1);
+}
+
+TEST(FixedPoint, ScoreClampsToTheTrainedRange) {
+  scoring_model model = one_group(8, 0);
+  add_term(model, 0, 256, 100, 200);  // 0 lies outside: it counts as 100
+  const std::pair<int32_t, int32_t> cases[] = {{kLeast, 100}, {-1, 100}, {0, 100},   {100, 100},
+                                               {150, 150},    {200, 200}, {201, 200}, {kMost, 200}};
+  for (const auto& [value, expected] : cases) {
+    EXPECT_EQ(scoring_log_odds_q16(&model, &value, 1), expected) << value;
+    const int32_t beside_another[] = {value, 7};
+    EXPECT_EQ(scoring_log_odds_q16(&model, beside_another, 2), expected) << value;
+  }
+}
+
+TEST(FixedPoint, ScoreSaturates) {
+  scoring_model up = one_group(8, kMost);
+  scoring_model down = one_group(8, kLeast);
+  for (int i = 0; i < MODEL_MAX_FEATURES; i++) {
+    add_term(up, i, int64_t{1} << 24, kLeast, kMost);
+    add_term(down, i, -(int64_t{1} << 24), kLeast, kMost);
+  }
+  const std::vector<int32_t> features(MODEL_MAX_FEATURES, kMost);
+  EXPECT_EQ(scoring_log_odds_q16(&up, features.data(), MODEL_MAX_FEATURES), kMost);
+  EXPECT_EQ(scoring_log_odds_q16(&down, features.data(), MODEL_MAX_FEATURES), kLeast);
+}
+
+TEST(FixedPoint, IdentityKnotsChangeNothing) {
+  const scoring_model model = one_group(8, 0);
+  std::mt19937_64 random(4);
+  for (int i = 0; i < 200'000; i++) {
+    const auto log_odds = static_cast<int32_t>(random()) >> (random() % 16);
+    ASSERT_EQ(calibrate_log_odds_q16(model.knots_q16, log_odds), log_odds);
+  }
+  for (const int32_t corner : {kLeast, kLeast + 1, -524289, -524288, -524287, -1, 0, 1, 524287,
+                               524288, 524289, kMost - 1, kMost}) {
+    EXPECT_EQ(calibrate_log_odds_q16(model.knots_q16, corner), corner);
+  }
 }
 
 }  // namespace

@@ -376,6 +376,64 @@ TEST(Score, FewerBitsForACoefficientLoseMore) {
   EXPECT_TRUE(model == sample_model());
 }
 
+// Whatever the sizes of coefficients and ranges: the sum of what the file's mantissas and shifts say.
+TEST(Score, OneScaleForAllTermsLosesNothing) {
+  std::mt19937_64 random(8);
+  for (int round = 0; round < 200; round++) {
+    Model model;
+    // Every other one as a trained one could be: coefficients to 16, features to 16 or 128.
+    const bool usual = round % 2 == 0;
+    const int least_shift = usual ? 26 : MODEL_LEAST_SHIFT;
+    const auto draw = [&] { return static_cast<int32_t>(random()) >> (usual ? 9 : random() % 31); };
+    model.bias_q16 = draw();
+    for (size_t i = 0; i < kFeatureCount; i++) {
+      model.coefficients[i] = {
+          static_cast<int32_t>(random()) >> 2,
+          static_cast<uint32_t>(least_shift + random() % (MODEL_MAX_SHIFT - least_shift))};
+      const int32_t a = draw(), b = draw();
+      model.features[i].min_q16 = std::min(a, b);
+      model.features[i].max_q16 = std::max(a, b);
+    }
+    const bpf::scoring_model scoring = make_scoring_model(model);
+    // A coefficient is rounded to half of 2^-shift; a range spans 2^23 at most, or 2^32.
+    const double lost =
+        kFeatureCount * std::ldexp(usual ? 0x1p22 : 0x1p31, -static_cast<int>(scoring.shift));
+    if (usual) {
+      ASSERT_LT(lost, 0.1);
+    }
+    for (int each = 0; each < 100; each++) {
+      FeatureVector features{};
+      for (int32_t& feature : features) {
+        if (random() % 2 != 0) feature = static_cast<int32_t>(random()) >> (random() % 31);
+      }
+      const FeatureVector clamped = clamp_to_trained(model, features);
+      long double exact = model.bias_q16;
+      for (size_t i = 0; i < kFeatureCount; i++) {
+        exact += std::ldexp(static_cast<long double>(model.coefficients[i].mantissa) * clamped[i],
+                            -static_cast<int>(model.coefficients[i].shift));
+      }
+      const long double most = Q16_S32_MAX, least = Q16_S32_MIN;
+      const auto expected = static_cast<double>(std::max(least, std::min(most, exact)));
+      const int32_t got = bpf::scoring_log_odds_q16(&scoring, features.data(), kFeatureCount);
+      ASSERT_NEAR(got, expected, 0.5 + lost) << "round " << round;
+    }
+  }
+}
+
+TEST(Score, ACoefficientThatDoesNotFitIsRefused) {
+  for (const double value : {65535.9, 65536.0, 1e30}) {
+    Model model = sample_model();
+    model.features[3].scale = 1;
+    model.features[3].coefficient = value;
+    model.features[3].mean = 0;
+    const Result<void> done = quantize(model);
+    EXPECT_EQ(bool(done), value < 65536) << value;
+    if (!done) {
+      EXPECT_NE(done.error().message().find("below 2^16"), std::string::npos);
+    }
+  }
+}
+
 TEST(Score, ClampsFeaturesToTheTrainedRange) {
   const Model model = sample_model();
   FeatureVector at_limit{};

@@ -196,7 +196,7 @@ class Agent {
   Config config_;
   AgentOptions options_;
   Loop loop_;
-  Model& model_ = loop_.model();                            // the loop's parts
+  const Model& model_ = loop_.model();                            // the loop's parts
   std::vector<ServiceLoop>& services_ = loop_.services();
   FeatureState& features_ = loop_.features();
   DataPath path_;

@@ -158,7 +158,7 @@ asio::awaitable<Result<ReloadReport>> Agent::reload_once() {
   }
   if (next) path_ = std::move(*next);
   config_ = layout->config;
-  model_ = std::move(*model);
+  loop_.set_model(std::move(*model));
   spdlog::set_level(spdlog::level::from_str(config_.agent.log_level));
   if (auto opened = open_maps(layout->sizes); !opened) co_return opened.error();
   build_services(*layout, *pinned);

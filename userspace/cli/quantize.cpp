@@ -81,8 +81,9 @@ Result<std::vector<WidthResult>> measure(const Model& model, const QuantizeArgum
     result.bits = bits;
     result.error = score_error(narrow, vectors);
     if (!rows.features.empty()) {
-      result.rows = score_rows(rows, [&narrow](const FeatureVector& features) {
-        return probability_q16(narrow, features) / double{Q16_ONE};
+      const bpf::scoring_model scoring = make_scoring_model(narrow);
+      result.rows = score_rows(rows, [&scoring](const FeatureVector& features) {
+        return probability_q16(scoring, features) / double{Q16_ONE};
       });
       result.rows->error = score_error(narrow, rows.features);
     }

@@ -18,11 +18,16 @@ std::uint64_t total(std::span<const WaitingGroup> groups) {
 
 }  // namespace
 
+void Loop::set_model(Model model) {
+  model_ = std::move(model);
+  scoring_ = make_scoring_model(model_);
+}
+
 std::optional<std::uint32_t> Loop::on_event(const bpf::event& event) {
   std::optional<std::uint32_t> probability;
   if (event.type != bpf::EVENT_RETRY && is_outcome(event)) {
     const FeatureVector features = features_.compute(observe(event));
-    probability = probability_q16(model_, features);
+    probability = probability_q16(scoring_, features);
     if (ServiceLoop* service = find_service(event.key.service_id)) {
       if (BackendLoop* backend = service->find(event.backend_id)) {
         service->score(*backend, model_, {&features, *probability, 1, false});
@@ -63,7 +68,7 @@ void Loop::score_waiting(ServiceLoop& service, BackendLoop& backend, Point point
     observation.elapsed_ns = group.age_ns;
     const FeatureVector features = features_.compute(observation);
     service.score(backend, model_,
-                  {&features, probability_q16(model_, features), group.count, true});
+                  {&features, probability_q16(scoring_, features), group.count, true});
   }
 }
 

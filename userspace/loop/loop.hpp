@@ -35,7 +35,7 @@ class Loop {
   // Called once for each service, as soon as its part of the tick has been decided.
   using Decided = std::function<void(ServiceLoop&, std::span<const RingChange>)>;
 
-  explicit Loop(Model model) : model_(std::move(model)) {}
+  explicit Loop(Model model) { set_model(std::move(model)); }
 
   // Any event, in order of arrival. The predicted probability of a retry, in Q16, of those that
   // say how a request went.
@@ -44,7 +44,7 @@ class Loop {
   void tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed, const InputsOf& inputs_of,
             const Decided& decided);
 
-  Model& model() { return model_; }
+  void set_model(Model model);
   const Model& model() const { return model_; }
   std::vector<ServiceLoop>& services() { return services_; }
   const std::vector<ServiceLoop>& services() const { return services_; }
@@ -61,6 +61,7 @@ class Loop {
                      std::span<const WaitingGroup> groups);
 
   Model model_;
+  bpf::scoring_model scoring_{};  // the same, to score by
   std::vector<ServiceLoop> services_;
   FeatureState features_;
 };

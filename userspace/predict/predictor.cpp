@@ -23,7 +23,7 @@ std::string_view source_name(Source source) {
   return "unknown";
 }
 
-Predictor::Predictor(const Model& model) : model_(model) {
+Predictor::Predictor(const Model& model) : model_(model), scoring_(make_scoring_model(model)) {
   for (std::size_t i = 0; i < kFeatureCount; i++) {
     const ModelFeature& feature = model.features[i];
     has_medians_ = has_medians_ && feature.median_q16.has_value();
@@ -59,7 +59,7 @@ std::optional<InputProblem> Predictor::features_of(const Request& request, Featu
 }
 
 void Predictor::finish(const FeatureVector& features, Scored& scored) const {
-  scored.probability_q16 = probability_q16(model_, features);
+  scored.probability_q16 = probability_q16(scoring_, features);
   scored.outside = 0;
   for (std::size_t i = 0; i < kFeatureCount; i++) {
     const ModelFeature& feature = model_.features[i];

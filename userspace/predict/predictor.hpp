@@ -66,6 +66,7 @@ class Predictor {
   void finish(const FeatureVector& features, Scored& scored) const;
 
   const Model& model_;
+  bpf::scoring_model scoring_;
   bool has_medians_ = true;
   FeatureVector middle_{};  // medians or means
   Planner planner_;

@@ -40,7 +40,7 @@ ServiceLoop decided_by(const Config& config, ServiceLoop& was) {
 }  // namespace
 
 void apply(const WhatIf& what_if, Loop& loop) {
-  if (what_if.model) loop.model() = *what_if.model;
+  if (what_if.model) loop.set_model(*what_if.model);
   if (!what_if.config) return;
   for (ServiceLoop& service : loop.services()) {
     if (!service.is_leaving()) service = decided_by(*what_if.config, service);

@@ -88,8 +88,9 @@ std::vector<FeatureVector> vectors_within_trained(const Model& model, uint64_t s
 
 ScoreError score_error(const Model& model, std::span<const FeatureVector> vectors) {
   ScoreError result{.vectors = vectors.size()};
+  const bpf::scoring_model scoring = make_scoring_model(model);
   for (const FeatureVector& vector : vectors) {
-    const double fixed = probability_q16(model, vector) / double{Q16_ONE};
+    const double fixed = probability_q16(scoring, vector) / double{Q16_ONE};
     const double difference = std::abs(fixed - float_probability(model, vector));
     result.mean += difference;
     if (difference <= result.largest) continue;

@@ -11,14 +11,20 @@ namespace {
 
 // Of a coefficient's bits: its sign, and one that keeps a rounding up from reaching it.
 constexpr int kNoMantissaBits = 2;
+// A coefficient is below 2^16: with a mantissa of 30 bits no shift is below MODEL_LEAST_SHIFT.
+constexpr int kMostExponent = kCoefficientBits - kNoMantissaBits - MODEL_LEAST_SHIFT;
 constexpr int kFileDigits = 9;
+
+int most_exponent(int coefficient_bits) {
+  return std::min(coefficient_bits - kNoMantissaBits, kMostExponent);
+}
 
 std::optional<bpf::model_coefficient> quantize_coefficient(double value, int mantissa_bits) {
   if (value == 0) return bpf::model_coefficient{0, 0};
   int exponent = 0;
   std::frexp(value, &exponent);  // |value| < 2^exponent
   const int shift = std::min(mantissa_bits - exponent, MODEL_MAX_SHIFT);
-  if (shift < 0) return std::nullopt;
+  if (shift < 0 || exponent > kMostExponent) return std::nullopt;
   const auto mantissa = static_cast<int32_t>(std::lround(std::ldexp(value, shift)));
   return bpf::model_coefficient{mantissa, static_cast<uint32_t>(shift)};
 }
@@ -57,7 +63,7 @@ Result<void> quantize(Model& model, int coefficient_bits) {
     if (!coefficient) {
       return Error(ExitCode::kInput, "feature " + std::string(kFeatures[i].name) +
                                          ": coefficient / scale must be finite and below 2^" +
-                                         std::to_string(coefficient_bits - kNoMantissaBits) +
+                                         std::to_string(most_exponent(coefficient_bits)) +
                                          ", is " + std::to_string(raw));
     }
     model.coefficients[i] = *coefficient;

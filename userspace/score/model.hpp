@@ -16,7 +16,7 @@
 
 #include "base/error.hpp"
 #include "base/input_problem.hpp"
-#include "bpf/fixed_point.h"
+#include "bpf/model.h"
 #include "features/features.hpp"
 
 namespace petrel {

@@ -16,13 +16,13 @@ FeatureVector clamp_to_trained(const Model& model, const FeatureVector& features
 }
 
 int32_t log_odds_q16(const Model& model, const FeatureVector& features) {
-  const FeatureVector clamped = clamp_to_trained(model, features);
-  return bpf::score_log_odds_q16(model.coefficients.data(), clamped.data(), kFeatureCount,
-                                 model.bias_q16);
+  const bpf::scoring_model scoring = make_scoring_model(model);
+  return bpf::calibrate_log_odds_q16(
+      scoring.knots_q16, bpf::scoring_log_odds_q16(&scoring, features.data(), kFeatureCount));
 }
 
 uint32_t probability_q16(const Model& model, const FeatureVector& features) {
-  return bpf::sigmoid_q16(log_odds_q16(model, features));
+  return probability_q16(make_scoring_model(model), features);
 }
 
 double float_log_odds(const Model& model, const FeatureVector& features) {

@@ -14,9 +14,19 @@ namespace petrel {
 // Each feature within the range that the model was trained on: a linear model must not extrapolate.
 FeatureVector clamp_to_trained(const Model& model, const FeatureVector& features);
 
+// The model in the form that BPF and userspace score by: made once, used for many. `generation` says
+// which model an event was scored by.
+bpf::scoring_model make_scoring_model(const Model& model, uint32_t generation = 1);
+
+// What the probability is the sigmoid of: after calibration.
 int32_t log_odds_q16(const Model& model, const FeatureVector& features);
 
 // 0 to 65536.
+inline uint32_t probability_q16(const bpf::scoring_model& model, const FeatureVector& features) {
+  return bpf::score_probability_q16(&model, features.data(), kFeatureCount);
+}
+
+// Makes the scoring model first: for who scores now and then.
 uint32_t probability_q16(const Model& model, const FeatureVector& features);
 
 // Log-odds and probability in floating point, before quantization. The log-odds are of the features
