@@ -191,6 +191,7 @@ __noinline int move_syn(struct half_open *flow, __u32 to, __u32 flag, __u64 now_
     event->state = CONNECTION_SYN;
     event->failure = failure;
     event->waited_ns = now_ns - flow->sent_ns;
+    if (score_in_kernel && failure != FAILURE_NONE) score_event(event);
     submit_event(event);
   }
   flow->moved_from[1] = flow->moved_from[0];

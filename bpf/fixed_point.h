@@ -12,7 +12,9 @@
 
 #include "bpf/types.h"
 
+#ifndef PETREL_INLINE
 #define PETREL_INLINE static inline __attribute__((always_inline))
+#endif
 
 #ifdef __cplusplus
 namespace petrel::bpf {

@@ -165,6 +165,7 @@ __noinline int end_half_open(struct half_open *flow, __u8 closed_by, __u8 failur
     event->evidence = flow->evidence;
     event->confidence = flow->confidence;
     if (waited) event->waited_ns = now_ns - flow->syn_ns;
+    if (score_in_kernel && failure != FAILURE_NONE) score_event(event);
     submit_event(event);
   }
   if (is_recording()) send_half_open_record(flow, closed_by, failure, now_ns);

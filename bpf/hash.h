@@ -9,11 +9,12 @@
 
 #include "bpf/types.h"
 
+#ifndef PETREL_INLINE
+#define PETREL_INLINE static inline __attribute__((always_inline))
+#endif
+
 #ifdef __cplusplus
 namespace petrel::bpf {
-#define PETREL_INLINE inline
-#else
-#define PETREL_INLINE static __always_inline
 #endif
 
 PETREL_INLINE __u64 hash_mix(__u64 hash) {

@@ -12,6 +12,7 @@
 #include "bpf/hash.h"
 #include "bpf/identity.bpf.h"
 #include "bpf/odds.h"
+#include "bpf/score.bpf.h"
 
 /* Set by the loader between open and load. */
 const volatile __u64 retry_window_ns = 5000000000ULL;

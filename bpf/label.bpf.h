@@ -144,6 +144,7 @@ __noinline int end_connection(const struct connection_key *key, struct connectio
     event->closed_by = closed_by;
     event->failure = failure;
     event->waited_ns = waited_ns;
+    if (score_in_kernel && failure != FAILURE_NONE) score_event(event);
     submit_event(event);
   }
   if (is_recording()) send_record(key, connection, 0, now_ns);

@@ -50,9 +50,24 @@ struct scoring_model {
   __u32 padding;
 };
 
+/* Two of them, so that one can be written while the other is in force. */
+struct scoring_models {
+  __u32 in_force; /* 1 or 2: which of them, from 1; 0: none. Written last by A */
+  __u32 padding;
+  struct scoring_model models[2];
+};
+
+/* What a backend's outcomes of late were scored at, with no tick between. Written by X. */
+struct kernel_risk {
+  __u32 risk_q16; /* an average over about the last KERNEL_RISK_OUTCOMES, 0 to 65536 */
+  __u32 seconds;  /* CLOCK_MONOTONIC, in units of 2^30 ns, when it was last written */
+};
+
 PETREL_ASSERT_SIZE(struct model_coefficient, 8);
 PETREL_ASSERT_SIZE(struct scoring_group, 72);
 PETREL_ASSERT_SIZE(struct scoring_model, 1016);
+PETREL_ASSERT_SIZE(struct scoring_models, 2040);
+PETREL_ASSERT_SIZE(struct kernel_risk, 8);
 
 /* How far a feature is above the lower end of its trained range, within it. One comparison says that
  * it lies there. */

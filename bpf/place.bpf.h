@@ -102,6 +102,12 @@ static __noinline __u32 second_choice(const struct service *service, __u32 first
   __u32 second = slot_of(service->neutral_offset, service->slots, hash_again(hash, 0x5bd1e995));
 
   if (second == first || !usable(second, service->service_id, false)) return first;
+  if (score_in_kernel) {
+    /* What the agent will know at its next tick. Where both are risky the ring has the say. */
+    __u32 seconds = risk_seconds(clock_ns());
+    bool first_is_risky = is_risky(first, seconds);
+    if (first_is_risky != is_risky(second, seconds)) return first_is_risky ? second : first;
+  }
   if (!load_of(first, &a) || !load_of(second, &b)) return first;
   if (b.risk_q16 > a.risk_q16 + SECOND_RISK_Q16) return first;
   if (a.waiting < b.waiting + 2) return first;

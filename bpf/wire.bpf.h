@@ -159,6 +159,7 @@ static __noinline int end_request(const struct connection_key *key, struct conne
   if (event) {
     event->waited_ns = waited_ns;
     event->failure = failure;
+    if (score_in_kernel) score_event(event);
     submit_event(event);
   }
   if (connection->queued) next_request(key, connection, stats, now_ns);

@@ -11,6 +11,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "bpf/features.h"
+#include "bpf/model.h"
 #include "tests/bench/bench.h"
 
 /* Where things lie in an IPv4 packet without IP options. */
@@ -19,6 +21,16 @@
 #define SEQ_OFFSET 38
 
 struct bench_stream stream;
+
+/* What is scored, written by userspace. */
+struct scoring_model scored_by;
+struct backend_view scored_backend;
+struct service_view scored_service;
+struct observation scored;
+__s32 scored_features_q16[MODEL_MAX_FEATURES];
+__s32 made_features_q16[MODEL_MAX_FEATURES];
+__s32 log_odds_q16;
+__u32 score_q16;
 
 /* targets: the programs to be measured.
  * Key: bench_stream.target.  Value: program.  Writer: userspace.  Reader: bench_driver. */
@@ -134,6 +146,38 @@ int bench_lru(struct xdp_md *ctx) {
                          .ports_be = *(__u32 *)tcp,
                          .protocol = ip->protocol};
   return bpf_map_lookup_elem(&reference_flows, &key) ? XDP_TX : XDP_DROP;
+}
+
+/* As score_event() of the balancer has it: one function of its own, sums kept in a map. */
+static __always_inline int score_of(const __s32 *features_q16) {
+  barrier();
+  log_odds_q16 = scoring_log_odds_q16(&scored_by, features_q16, FEATURES);
+  barrier();
+  score_q16 = calibrated_probability_q16(&scored_by, log_odds_q16);
+  return 0;
+}
+
+__noinline int score_alone(int unused) {
+  return score_of(scored_features_q16);
+}
+
+__noinline int score_with_features(int unused) {
+  compute_features(&scored_service, &scored_backend, &scored, made_features_q16);
+  return score_of(made_features_q16);
+}
+
+/* The score of a feature vector, the call included. */
+SEC("xdp")
+int bench_score(struct xdp_md *ctx) {
+  score_alone(0);
+  return XDP_PASS;
+}
+
+/* The same with the features of an observation. */
+SEC("xdp")
+int bench_features(struct xdp_md *ctx) {
+  score_with_features(0);
+  return XDP_PASS;
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -88,6 +88,7 @@ double sample(Driver& driver, Case& which, int runs) {
 
 Cases::Cases(Driver& driver, std::uint32_t flows) : driver_(driver) {
   add_references(flows);
+  add_scoring();
   World& on = world({});
   World& off = world({.wire_sensor = false});
   add_established(on, off, flows);
@@ -128,6 +129,20 @@ void Cases::add_references(std::uint32_t count) {
       made.packet = data_packet(flow_source(0), vip(), 1, 1);
       made.stream.target = static_cast<std::uint32_t>(Reference::kLru);
       flows(made, hot ? BENCH_FIXED : BENCH_RANDOM, count);
+      return made;
+    });
+  }
+}
+
+// The functions alone: what scoring adds to the packet that brings an outcome.
+void Cases::add_scoring() {
+  driver_.fill_scoring();
+  for (const Reference program : {Reference::kScore, Reference::kFeatures}) {
+    add(program == Reference::kScore ? "score" : "score_features", [&] {
+      Case made;
+      made.packet = data_packet(flow_source(0), vip(), 1, 1);
+      made.stream.target = static_cast<std::uint32_t>(program);
+      fixed(made, 1);
       return made;
     });
   }

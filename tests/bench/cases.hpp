@@ -50,6 +50,7 @@ class Cases {
   World& world(const WorldOptions& options);
   Case stream_to(World& world, const test::Packet& packet);
   void add_references(std::uint32_t flows);
+  void add_scoring();
   void add_established(World& on, World& off, std::uint32_t flows);
   void add_syns();
   void add_retries();

@@ -13,6 +13,15 @@
 #include <stdexcept>
 #include <string>
 
+#include "bpf/features.h"
+#include "bpf/model.h"
+
+// The skeleton names them without a namespace.
+using petrel::bpf::backend_view;
+using petrel::bpf::observation;
+using petrel::bpf::scoring_model;
+using petrel::bpf::service_view;
+
 #include "bench.skel.h"
 #include "tests/bench/world.hpp"
 
@@ -54,7 +63,8 @@ Driver::Driver() {
   errno = -attached;
   require(attached == 0, "attach the benchmark's driver to loopback");
   for (const bpf_program* program : {skeleton_->progs.bench_empty, skeleton_->progs.bench_grow_head,
-                                     skeleton_->progs.bench_cut_tail, skeleton_->progs.bench_lru}) {
+                                     skeleton_->progs.bench_cut_tail, skeleton_->progs.bench_lru,
+                                     skeleton_->progs.bench_score, skeleton_->progs.bench_features}) {
     add_target(bpf_program__fd(program));  // in the order of Reference
   }
 }
@@ -85,6 +95,33 @@ void Driver::fill_reference_flows(std::uint32_t flows) {
                                 BPF_ANY) == 0,
             "fill the reference table");
   }
+}
+
+void Driver::fill_scoring() {
+  bpf::scoring_model& model = skeleton_->bss->scored_by;
+  model.shift = 36;
+  for (int i = 0; i < bpf::FEATURES; ++i) {
+    bpf::scoring_group& group = model.groups[i / SCORING_GROUP];
+    group.factor[i % SCORING_GROUP] = (i % 3 - 1) * (std::int64_t{1} << 36) / 5;
+    group.span_q16[i % SCORING_GROUP] = 10 * Q16_ONE;
+    const bool is_zero = i / SCORING_GROUP % 2 != 0;
+    skeleton_->bss->scored_features_q16[i] = is_zero ? 0 : (i + 1) * Q16_ONE / 5;
+  }
+  for (int knot = 0; knot < CALIBRATION_KNOTS; ++knot) {
+    model.knots_q16[knot] = CALIBRATION_FIRST_Q16 + (knot << CALIBRATION_STEP_SHIFT);
+  }
+  bpf::service_view& service = skeleton_->bss->scored_service;
+  service.usual_response_log2_q16 = 24 * Q16_ONE;  // 17 ms
+  service.usual_connect_log2_q16 = 19 * Q16_ONE;
+  service.usual_srtt_log2_q16 = 9 * Q16_ONE;
+  service.response_spread_q16 = Q16_ONE / 2;
+  bpf::observation& seen = skeleton_->bss->scored;
+  seen = {.elapsed_ns = 90'000'000, .connect_ns = 700'000, .request_bytes = 5000, .srtt_us = 400};
+  seen.repeats = 2;
+  seen.point = bpf::POINT_ANSWER;
+  seen.failure = bpf::FAILURE_SERVER_ERROR;
+  seen.attempt = 2;
+  seen.method = bpf::METHOD_POST;
 }
 
 std::uint32_t Driver::run(bench_stream& stream, const std::vector<std::uint8_t>& packet,

@@ -14,7 +14,7 @@ struct bench_bpf;
 namespace petrel::bench {
 
 // The driver's own programs, as targets of a stream.
-enum class Reference : std::uint32_t { kEmpty, kGrowHead, kCutTail, kLru };
+enum class Reference : std::uint32_t { kEmpty, kGrowHead, kCutTail, kLru, kScore, kFeatures };
 
 class Driver {
  public:
@@ -28,6 +28,10 @@ class Driver {
   std::uint32_t add_target(int program_fd);
   // Lets the reference program find the first `flows` flows to the VIP.
   void fill_reference_flows(std::uint32_t flows);
+
+  // What the scoring programs score: a vector of which half of the features are 0, four at a time, as
+  // they mostly are; and a request that was answered with 503 late, on a connection of repeats.
+  void fill_scoring();
 
   // ns a packet, a whole number (as the kernel gives it), of `packets` packets that begin as
   // `packet` is. Moves the stream's cursor on. `action`: of the last packet.

@@ -127,7 +127,7 @@ void pin_to_one_core() {
 json::object figures(const Collector& collector, json::object& spread) {
   json::object packets;
   for (const char* name :
-       {"empty", "lru_hot", "lru_100k", "not_ours", "established_hot", "established_bare",
+       {"empty", "lru_hot", "lru_100k", "score", "score_features", "not_ours", "established_hot", "established_bare",
         "established_100k", "reply_hot", "syn", "syn_flood", "shed", "steered", "dsr_hot"}) {
     const std::string key = std::string(name) + "_ns";
     const auto found = collector.samples_ns.find(name);
@@ -143,7 +143,6 @@ json::object figures(const Collector& collector, json::object& spread) {
     packets["sensor_ns"] = rounded(packets["established_hot_ns"].get_double() -
                                    packets["established_bare_ns"].get_double());
   }
-  packets["score_ns"] = nullptr;
   return packets;
 }
 
@@ -164,7 +163,7 @@ json::array programs(std::vector<std::string>& notes) {
 }
 
 void run(const Options& options) {
-  std::vector<std::string> notes{"score_ns is null: this version scores in the agent, not in XDP"};
+  std::vector<std::string> notes;
   pin_to_one_core();
   petrel::bench::Driver driver;
   petrel::bench::Cases cases(driver, options.flows);

@@ -112,16 +112,18 @@ int Balancer::load(const LoadOptions& options) {
   skeleton_->rodata->failover_after_ns = options.failover_after.count();
   skeleton_->rodata->tap_on = options.tap_on;
   skeleton_->rodata->back_by_redirect = options.back_by_redirect;
+  skeleton_->rodata->score_in_kernel = options.score_in_kernel;
   skeleton_->rodata->clock_is_set = options.set_clock;
   std::memcpy(&skeleton_->rodata->encap_source_v4, kEncapV4.data(), kEncapV4.size());
   std::memcpy(skeleton_->rodata->encap_source_v6, kEncapV6.data(), kEncapV6.size());
   for (bpf_map* map : {skeleton_->maps.backends, skeleton_->maps.weights,
-                       skeleton_->maps.backend_stats, skeleton_->maps.inflight}) {
+                       skeleton_->maps.backend_stats, skeleton_->maps.inflight,
+                       skeleton_->maps.backend_views, skeleton_->maps.kernel_risks}) {
     bpf_map__set_max_entries(map, kBackends);
   }
   for (bpf_map* map : {skeleton_->maps.service_stats, skeleton_->maps.svc_inflight,
                        skeleton_->maps.budgets, skeleton_->maps.retry_counts,
-                       skeleton_->maps.retry_odds}) {
+                       skeleton_->maps.retry_odds, skeleton_->maps.service_views}) {
     bpf_map__set_max_entries(map, kServices);
   }
   bpf_map__set_max_entries(skeleton_->maps.verdicts, kServices * bpf::VERDICTS);
@@ -252,7 +254,8 @@ void Balancer::reset() {
   clear_hash<bpf::backend_key>("backend_ids");
   clear_hash<bpf::route_key>("routes");
   for (const char* map : {"backend_stats", "service_stats", "verdicts", "inflight", "svc_inflight",
-                          "budgets", "pending", "schedules", "retry_counts", "client_filter", "address_filter", "backends"}) {
+                          "budgets", "pending", "schedules", "retry_counts", "client_filter", "address_filter", "backends",
+                          "models", "backend_views", "service_views", "kernel_risks"}) {
     clear_array(map);
   }
   std::ranges::fill(half_open_, bpf::half_open{});
@@ -445,6 +448,23 @@ void Balancer::set_inflight(std::uint32_t backend_id, std::int64_t requests) {
 
 void Balancer::set_control(const bpf::control& control) {
   update("control", std::uint32_t{0}, control);
+}
+
+void Balancer::set_model(const bpf::scoring_model& model, std::uint32_t at) {
+  auto all = lookup<bpf::scoring_models>("models", std::uint32_t{0}).value();
+  all.models[at - 1] = model;
+  all.in_force = at;
+  update("models", std::uint32_t{0}, all);
+}
+
+void Balancer::set_views(std::uint32_t backend_id, const bpf::backend_view& backend,
+                         std::uint16_t service, const bpf::service_view& view) {
+  update("backend_views", backend_id, backend);
+  update("service_views", std::uint32_t{service}, view);
+}
+
+bpf::kernel_risk Balancer::kernel_risk(std::uint32_t backend_id) {
+  return lookup<bpf::kernel_risk>("kernel_risks", backend_id).value();
 }
 
 void Balancer::set_connection(const bpf::connection_key& key, const bpf::connection& connection) {

@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "bpf/features.h"
+#include "bpf/model.h"
 #include "bpf/types.h"
 #include "tests/bpf/packet.hpp"
 
@@ -35,6 +37,7 @@ struct LoadOptions {
   std::chrono::nanoseconds failover_after = 1h;
   bool tap_on = false;
   bool back_by_redirect = false;
+  bool score_in_kernel = false;
   std::uint32_t max_connections = 1024;
   std::uint32_t max_clients = 1024;
   // Off: the kernel's own clock, for who runs packets on several CPUs.
@@ -120,6 +123,11 @@ class Balancer {
   void set_route(const bpf::route_key& key, const bpf::route& route);
   void set_tap(const bpf::tap_wish& wish);  // with tap_on
   int taps_fd() const { return map_fd("taps"); }
+  // What outcomes are scored by, with score_in_kernel. `at`: which of the two entries; it is in force.
+  void set_model(const bpf::scoring_model& model, std::uint32_t at = 1);
+  void set_views(std::uint32_t backend_id, const bpf::backend_view& backend, std::uint16_t service,
+                 const bpf::service_view& view);
+  bpf::kernel_risk kernel_risk(std::uint32_t backend_id);
   void set_connection(const bpf::connection_key& key, const bpf::connection& connection);
 
   std::optional<bpf::connection> connection(const bpf::connection_key& key);

@@ -54,6 +54,7 @@ TEST(Config, TheExampleShowsTheDefaults) {
   EXPECT_EQ(left.retry_window, right.retry_window);
   EXPECT_EQ(left.handshake_timeout, right.handshake_timeout);
   EXPECT_EQ(left.socket_sensor, right.socket_sensor);
+  EXPECT_EQ(left.score_in_kernel, right.score_in_kernel);
   EXPECT_EQ(left.cgroup, right.cgroup);
   EXPECT_EQ(left.log_level, right.log_level);
   EXPECT_EQ(left.client_privacy, right.client_privacy);
@@ -115,6 +116,7 @@ heartbeat_limit_ms = 2000
 retry_window_ms = 300
 handshake_timeout_ms = 50
 socket_sensor = false
+score_in_kernel = true
 cgroup = "/c"
 log_level = "debug"
 client_privacy = "hash"
@@ -153,6 +155,7 @@ port = 1
   EXPECT_EQ(agent.retry_window.count(), 300);
   EXPECT_EQ(agent.handshake_timeout.count(), 50);
   EXPECT_FALSE(agent.socket_sensor);
+  EXPECT_TRUE(agent.score_in_kernel);
   EXPECT_EQ(agent.cgroup, "/c");
   EXPECT_EQ(agent.log_level, "debug");
   EXPECT_EQ(agent.client_privacy, ClientPrivacy::kHash);

@@ -28,6 +28,7 @@
 #include "label/retry_fit.hpp"
 #include "loop/loop.hpp"
 #include "maps/data_path.hpp"
+#include "maps/kernel_score.hpp"
 #include "maps/layout.hpp"
 #include "maps/next_hops.hpp"
 #include "maps/pinned_state.hpp"
@@ -123,6 +124,7 @@ class Agent {
   boost::asio::awaitable<void> reload_on_signal();
   Result<Config> read_again(std::vector<std::string>& warnings) const;
   Result<void> open_maps(const MapSizes& sizes);
+  Result<void> follow_kernel_score();
   void build_services(const Layout& layout, const PinnedState& pinned);
   void add_leaving(const LeavingBackend& leaving, const std::vector<ServiceLoop>& earlier);
   void set_drains(const Layout& layout, const PinnedState& pinned,
@@ -181,6 +183,7 @@ class Agent {
   Result<void> tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed);
   void on_event(const bpf::event& event);
   void follow_wall_clock();
+  void write_views();
   Result<void> read_counts(std::uint64_t now_ns);
   void write_decisions(ServiceLoop& service, std::span<const RingChange> changes);
   void write_backend(const ServiceLoop& service, const BackendLoop& backend);
@@ -201,6 +204,7 @@ class Agent {
   FeatureState& features_ = loop_.features();
   DataPath path_;
   std::optional<Tables> tables_;
+  std::optional<KernelScore> kernel_score_;  // with agent.score_in_kernel
   std::optional<NextHops> hops_;
   std::optional<RouteCache> routes_;
   std::optional<EventReader> events_;

@@ -124,6 +124,7 @@ std::vector<std::string> describe_changes(const Config& before, const Config& af
   lines.compare("agent.encap_source_v6", to_string(was.encap_source_v6),
                 to_string(is.encap_source_v6));
   lines.compare("agent.socket_sensor", was.socket_sensor, is.socket_sensor);
+  lines.compare("agent.score_in_kernel", was.score_in_kernel, is.score_in_kernel);
   lines.compare("agent.cgroup", was.cgroup, is.cgroup);
   lines.compare("agent.log_level", was.log_level, is.log_level);
   lines.compare("agent.client_privacy", was.client_privacy, is.client_privacy);

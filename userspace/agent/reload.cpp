@@ -174,11 +174,25 @@ asio::awaitable<Result<ReloadReport>> Agent::reload_once() {
 
 // --- a configuration in force -------------------------------------------------------------------
 
+// After the model has been set: the kernel's copy gets a generation of its own.
+Result<void> Agent::follow_kernel_score() {
+  kernel_score_.reset();
+  if (!config_.agent.score_in_kernel) return {};
+  auto opened = KernelScore::open(path_);
+  if (!opened) return opened.error();
+  kernel_score_.emplace(std::move(*opened));
+  loop_.set_model(model_, kernel_score_->next_generation());
+  write_views();
+  kernel_score_->write_model(loop_.scoring());
+  return {};
+}
+
 Result<void> Agent::open_maps(const MapSizes& sizes) {
   auto tables = Tables::open(path_);
   if (!tables) return tables.error();
   tables_.emplace(std::move(*tables));
   tables_->set_heartbeat_limit(config_.agent.heartbeat_limit);
+  if (auto scoring = follow_kernel_score(); !scoring) return scoring;
   follow_recording();
   auto routes = RouteCache::open(path_.map_fd("routes"));
   if (!routes) return routes.error();

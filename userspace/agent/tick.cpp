@@ -48,6 +48,7 @@ Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed)
         if (auto written = write_budget(service); !written) done = written;
       });
   if (!done) return done;
+  write_views();
   since_learning_ += elapsed;
   if (since_learning_ >= kLearningPeriod) {
     if (auto learned = learn_retries(); !learned) return learned;
@@ -65,6 +66,13 @@ void Agent::follow_wall_clock() {
   if (off_by_ns > -kWallClockStepNs && off_by_ns < kWallClockStepNs) return;
   features_.set_wall_offset(offset_ns);
   ask_checkpoints();
+}
+
+// What the kernel scores by until the next tick.
+void Agent::write_views() {
+  if (!kernel_score_) return;
+  const auto snapshot = features_.snapshot();
+  kernel_score_->write_views(snapshot->backends, snapshot->services, snapshot->unknown_service);
 }
 
 Result<void> Agent::read_counts(std::uint64_t now_ns) {

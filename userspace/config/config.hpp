@@ -93,6 +93,7 @@ struct AgentConfig {
   std::chrono::milliseconds retry_window{5000};
   std::chrono::milliseconds handshake_timeout{200};
   bool socket_sensor = true;
+  bool score_in_kernel = false;  // at the outcome itself, by the balancer
   std::string zone;    // this host's; "": none
   std::string cgroup;  // cgroup v2 for sockops; "": the agent finds it
   std::string log_level = "info";

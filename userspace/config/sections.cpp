@@ -174,6 +174,7 @@ AgentConfig read_agent(TableReader reader, bool balances) {
   read_milliseconds(reader, "retry_window_ms", 100, 60000, agent.retry_window);
   read_milliseconds(reader, "handshake_timeout_ms", 10, 10000, agent.handshake_timeout);
   reader.boolean("socket_sensor", agent.socket_sensor);
+  reader.boolean("score_in_kernel", agent.score_in_kernel);
   reader.text("cgroup", agent.cgroup, kCgroupPath);
   reader.text("zone", agent.zone, kZoneRule);
   read_log_level(reader, agent.log_level);

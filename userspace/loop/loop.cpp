@@ -18,16 +18,24 @@ std::uint64_t total(std::span<const WaitingGroup> groups) {
 
 }  // namespace
 
-void Loop::set_model(Model model) {
+void Loop::set_model(Model model, std::uint32_t kernel_generation) {
   model_ = std::move(model);
-  scoring_ = make_scoring_model(model_);
+  scoring_ = make_scoring_model(model_, kernel_generation);
+  kernel_generation_ = kernel_generation;
+}
+
+std::uint32_t Loop::score(const bpf::event& event, const FeatureVector& features) const {
+  if (kernel_generation_ != 0 && event.score_model == (kernel_generation_ & 0xffff)) {
+    return std::min<std::uint32_t>(event.score_q16, Q16_ONE);
+  }
+  return probability_q16(scoring_, features);
 }
 
 std::optional<std::uint32_t> Loop::on_event(const bpf::event& event) {
   std::optional<std::uint32_t> probability;
   if (event.type != bpf::EVENT_RETRY && is_outcome(event)) {
     const FeatureVector features = features_.compute(observe(event));
-    probability = probability_q16(scoring_, features);
+    probability = score(event, features);
     if (ServiceLoop* service = find_service(event.key.service_id)) {
       if (BackendLoop* backend = service->find(event.backend_id)) {
         service->score(*backend, model_, {&features, *probability, 1, false});

@@ -44,7 +44,10 @@ class Loop {
   void tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed, const InputsOf& inputs_of,
             const Decided& decided);
 
-  void set_model(Model model);
+  // `kernel_generation`: by which the kernel scores events with this model, too; 0: it does not. Its
+  // score of an event then counts, live and replayed: it may rest on the views of another tick.
+  void set_model(Model model, std::uint32_t kernel_generation = 0);
+  const bpf::scoring_model& scoring() const { return scoring_; }
   const Model& model() const { return model_; }
   std::vector<ServiceLoop>& services() { return services_; }
   const std::vector<ServiceLoop>& services() const { return services_; }
@@ -57,11 +60,13 @@ class Loop {
   static Result<Loop> load(StateIn& in);
 
  private:
+  std::uint32_t score(const bpf::event& event, const FeatureVector& features) const;
   void score_waiting(ServiceLoop& service, BackendLoop& backend, Point point,
                      std::span<const WaitingGroup> groups);
 
   Model model_;
   bpf::scoring_model scoring_{};  // the same, to score by
+  std::uint32_t kernel_generation_ = 0;
   std::vector<ServiceLoop> services_;
   FeatureState features_;
 };

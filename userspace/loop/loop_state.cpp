@@ -26,10 +26,11 @@ void archive_settings(Fields& fields, WeightSettings& settings) {
 
 // What a score is made of; not how the model came to be: an untrained one has no such facts.
 template <class State>
-void archive_model(State& state, Model& model) {
+void archive_model(State& state, Model& model, std::uint32_t& kernel_generation) {
   state.line("model", [&](auto& fields) {
     fields("version", model.version);
     fields("bias", model.bias);
+    fields("kernel_generation", kernel_generation);
   });
   for (std::size_t i = 0; i < kFeatureCount; ++i) {
     ModelFeature& feature = model.features[i];
@@ -173,7 +174,7 @@ void Loop::save(StateOut& out) {
   std::string list = join_ids(ids);
   out.line("loop", [&](auto& fields) { fields("services", list); });
   out.text("model/name", model_.name);
-  archive_model(out, model_);
+  archive_model(out, model_, kernel_generation_);
   for (ServiceLoop& service : services_) service.save(out, service_line(service.config().id));
   features_.archive(out);
 }
@@ -183,12 +184,14 @@ Result<Loop> Loop::load(StateIn& in) {
   Model model;
   in.line("loop", [&](auto& fields) { fields("services", list); });
   in.text("model/name", model.name);
-  archive_model(in, model);
+  std::uint32_t kernel_generation = 0;
+  archive_model(in, model, kernel_generation);
   if (in.error()) return Error(ExitCode::kInput, *in.error());
   if (auto quantized = quantize(model); !quantized) {
     return Error(ExitCode::kInput, quantized.error().within("model").message());
   }
-  Loop loop(std::move(model));
+  Loop loop(Model{});
+  loop.set_model(std::move(model), kernel_generation);
   for (const std::uint32_t id : split_ids(list)) {
     loop.services_.push_back(ServiceLoop::load(in, service_line(id)));
   }

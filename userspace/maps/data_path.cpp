@@ -31,8 +31,8 @@ void DestroyLink::operator()(bpf_link* link) const { bpf_link__destroy(link); }
 namespace {
 
 // Work space of one program: not shared, not pinned.
-constexpr std::array<std::string_view, 5> kPrivateMaps = {"label_work", "new_connection", "scratch", "segments",
-                                                          "tap_state"};
+constexpr std::array<std::string_view, 6> kPrivateMaps = {
+    "label_work", "new_connection", "score_work", "scratch", "segments", "tap_state"};
 
 // What an LRU map needs beyond its entries: each CPU keeps up to this many free ones to itself.
 constexpr std::uint32_t kLruFreeOfCpu = 128;
@@ -48,7 +48,7 @@ struct Wanted {
   const char* setting = nullptr;  // tables of flows: never replaced
 };
 
-std::array<Wanted, 16> wanted_maps(const AgentConfig& agent, const MapSizes& sizes) {
+std::array<Wanted, 19> wanted_maps(const AgentConfig& agent, const MapSizes& sizes) {
   const std::uint32_t backends = std::min<std::uint32_t>(with_headroom(sizes.backends), MAX_BACKENDS);
   const std::uint32_t services = std::min<std::uint32_t>(with_headroom(sizes.services), MAX_SERVICES);
   const std::uint32_t spare =
@@ -57,7 +57,10 @@ std::array<Wanted, 16> wanted_maps(const AgentConfig& agent, const MapSizes& siz
            {"weights", sizes.backends, backends},
            {"backend_stats", sizes.backends, backends},
            {"inflight", sizes.backends, backends},
+           {"backend_views", sizes.backends, backends},
+           {"kernel_risks", sizes.backends, backends},
            {"service_stats", sizes.services, services},
+           {"service_views", sizes.services, services},
            {"svc_inflight", sizes.services, services},
            {"budgets", sizes.services, services},
            {"retry_counts", sizes.services, services},
@@ -122,6 +125,7 @@ bool needs_redirect_back(const AgentConfig& agent) {
 bool same_constants(const AgentConfig& left, const AgentConfig& right) {
   return left.retry_window == right.retry_window &&
          left.handshake_timeout == right.handshake_timeout &&
+         left.score_in_kernel == right.score_in_kernel &&
          needs_redirect_back(left) == needs_redirect_back(right) &&
          std::memcmp(&left.encap_source_v4, &right.encap_source_v4, sizeof(bpf::address)) == 0 &&
          std::memcmp(&left.encap_source_v6, &right.encap_source_v6, sizeof(bpf::address)) == 0;
@@ -232,6 +236,7 @@ void DataPath::set_constants(balancer_bpf* balancer) const {
   constants->encap_source_v4 = agent_.encap_source_v4.words_be[3];
   std::copy_n(agent_.encap_source_v6.words_be, 2, constants->encap_source_v6);
   constants->back_by_redirect = needs_redirect_back(agent_);
+  constants->score_in_kernel = agent_.score_in_kernel;
 }
 
 bool DataPath::suits(const Config& config, const MapSizes& sizes) const {

@@ -17,7 +17,8 @@ PACKETS = [
     ("retry shed", "shed_ns", 250),
     ("retry steered", "steered_ns", 250),
     ("established, hot, dsr", "dsr_hot_ns", None),
-    ("scoring in XDP", "score_ns", None),
+    ("scoring in XDP: the score alone", "score_ns", 25),
+    ("the same with its features", "score_features_ns", None),
 ]
 FLOOD_LIMIT = 1.5  # times a plain SYN
 LIMITS_EMPTY = "4 to 5 ns"
