@@ -65,6 +65,8 @@ class FakeRun {
   void fail(std::uint32_t backend_id) { failing_ = backend_id; }
   void lose_events(bool lose) { lose_events_ = lose; }
   void lose_state(bool lose) { lose_state_ = lose; }
+  // From now on events carry scores of a kernel, which is of another mind than the loop.
+  void score_in_kernel(std::uint16_t generation) { generation_ = generation; }
   Loop& loop() { return loop_; }
 
   void run(int ticks) {
@@ -87,6 +89,10 @@ class FakeRun {
     event.connect_ns = 20'000 + random_() % 10'000;
     event.waited_ns = 1'000'000 + random_() % 9'000'000;
     event.status = 200;
+    if (generation_ != 0) {
+      event.score_model = generation_;
+      event.score_q16 = event.backend_id == 4 ? 60'000 + random_() % 5000 : random_() % 1000;
+    }
     if (event.backend_id == failing_ && random_() % 3 != 0) {
       event.failure = bpf::FAILURE_SERVER_ERROR;
       event.status = 503;
@@ -146,6 +152,7 @@ class FakeRun {
   std::uint64_t tick_ = 100;
   std::uint64_t moved_ = 0;
   std::uint32_t failing_ = 0;
+  std::uint16_t generation_ = 0;
   bool checkpoint_ = false;
   bool lose_events_ = false;
   bool lose_state_ = false;
@@ -204,6 +211,34 @@ TEST_F(ReplayTest, DecidesWhatWasDecidedLive) {
   EXPECT_EQ(compared_, 140u);
   EXPECT_EQ(different_, 0u) << first_;
   EXPECT_EQ(gaps_, 0u);
+}
+
+TEST_F(ReplayTest, TakesTheKernelsScoresWhereTheLoopDid) {
+  run_.loop().set_model(test_model(), 0x10007);
+  run_.score_in_kernel(7);  // the low bits are what an event has room for
+  run_.run(10);
+  run_.capture_into(sink_.get());
+  run_.run(60);
+  ASSERT_TRUE(sink_->close());
+  ASSERT_GT(run_.moved(), 100u);  // backend 4 is well, but the kernel says otherwise
+
+  replay("a.db");
+  EXPECT_EQ(compared_, 60u);
+  EXPECT_EQ(different_, 0u) << first_;
+  // Another model's scores are made anew: what the kernel said was by the one before.
+  replay("a.db", {.model = test_model()});
+  EXPECT_GT(different_, 0u);
+}
+
+TEST_F(ReplayTest, OfAnotherModelTheKernelsScoresAreNotTaken) {
+  run_.loop().set_model(test_model(), 8);
+  run_.score_in_kernel(7);
+  run_.capture_into(sink_.get());
+  run_.run(60);
+  ASSERT_TRUE(sink_->close());
+  EXPECT_EQ(run_.moved(), 0u);
+  replay("a.db");
+  EXPECT_EQ(different_, 0u) << first_;
 }
 
 TEST_F(ReplayTest, IsTheSameToTheByteFromSqliteAndFromCsv) {
