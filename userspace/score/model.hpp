@@ -52,6 +52,17 @@ struct TrainingFacts {
   bool operator==(const TrainingFacts&) const = default;
 };
 
+// How a feature was spread over the training rows at one decision point, in bins: what its drift is
+// measured against. Values from an edge on belong to the bin above it.
+struct FeatureReference {
+  size_t feature;
+  Point point;
+  std::vector<int32_t> edges_q16;  // ascending, at most 9
+  std::vector<double> shares;      // edges + 1, of the training rows at that point; sum 1
+
+  bool operator==(const FeatureReference&) const = default;
+};
+
 struct Model {
   std::string name;
   uint32_t version = 1;  // grows with each model shipped under the name
@@ -60,6 +71,8 @@ struct Model {
   std::array<bpf::model_coefficient, kFeatureCount> coefficients{};  // of raw Q16 features
   int32_t bias_q16 = 0;                                              // log-odds of a row of zeros
   TrainingFacts training;
+  // One for each feature and point at which it varies; files before them have none.
+  std::vector<FeatureReference> references;
 
   bool operator==(const Model& other) const;
 };
