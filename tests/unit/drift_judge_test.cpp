@@ -13,14 +13,16 @@ namespace {
 
 using namespace std::chrono_literals;
 
-WatchMeasures seen(std::uint64_t rows, double ece, double chance = 0.01) {
-  WatchMeasures measures;
+WatchReport seen(std::uint64_t rows, double ece, double chance = 0.01) {
+  WatchReport report;
+  report.parts = 5;
+  WatchMeasures& measures = report.all;
   measures.rows = rows;
   measures.retried = rows / 10;
   measures.predicted = static_cast<double>(rows) / 5;
   measures.ece = ece;
   measures.ece_chance = chance;
-  return measures;
+  return report;
 }
 
 PsiMeasures psi_of(double mean) {
@@ -40,11 +42,21 @@ class DriftJudgeTest : public testing::Test {
 TEST_F(DriftJudgeTest, FewRowsAreNoVerdict) {
   EXPECT_FALSE(judge_.judge(1, seen(999, 0.9), unknown_));
   EXPECT_EQ(judge_.state(), ModelState::kUnproven);
-  WatchMeasures quiet = seen(100'000, 0.9);  // that must be of next to nothing
-  quiet.retried = 0;
-  quiet.predicted = 49;
+  WatchReport quiet = seen(100'000, 0.9);  // that must be of next to nothing
+  quiet.all.retried = 0;
+  quiet.all.predicted = 49;
   judge_.judge(2, quiet, unknown_);
   EXPECT_EQ(judge_.state(), ModelState::kGood);
+}
+
+TEST_F(DriftJudgeTest, AnIncidentThatHasJustBegunIsNoVerdict) {
+  WatchReport fresh = seen(50'000, 0.9);
+  fresh.parts = ModelWatch::kLeastParts - 1;
+  EXPECT_FALSE(judge_.judge(1, fresh, psi_of(9)));
+  EXPECT_EQ(judge_.state(), ModelState::kUnproven);
+  ++fresh.parts;
+  EXPECT_TRUE(judge_.judge(2, fresh, psi_of(9)));
+  EXPECT_EQ(judge_.state(), ModelState::kDrifted);
 }
 
 TEST_F(DriftJudgeTest, AnErrorWithinItsLimitOrChanceIsGood) {
@@ -78,7 +90,7 @@ TEST_F(DriftJudgeTest, ItRecoversOnceBothFiguresHaveStayedLow) {
     return judge_.state();
   };
   std::uint64_t now_ns = kSecondNs;
-  EXPECT_EQ(state_at(now_ns, 0.13, 0.1), ModelState::kDrifted);            // under its limit
+  EXPECT_EQ(state_at(now_ns, 0.13, 0.1), ModelState::kDrifted);              // under its limit
   EXPECT_EQ(state_at(now_ns += 2 * part, 0.13, 0.1), ModelState::kDrifted);  // not under 0.7 of it
   EXPECT_EQ(state_at(now_ns, 0.05, 0.1), ModelState::kDrifted);
   EXPECT_EQ(state_at(now_ns += part / 2, 0.05, 0.4), ModelState::kDrifted);  // PSI is not low

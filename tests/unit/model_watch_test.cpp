@@ -61,8 +61,8 @@ TEST_F(ModelWatchTest, SmallAnswersAreThoseByHand) {
   EXPECT_EQ(seen.retried, 2U);
   EXPECT_NEAR(seen.predicted, 1.65, 1e-3);
   EXPECT_NEAR(seen.auc, 0.75, 1e-9);  // 0.35 is below 0.4
-  EXPECT_NEAR(seen.log_loss,
-              -(std::log(0.9) + std::log(0.6) + std::log(0.35) + std::log(0.8)) / 4, 1e-3);
+  EXPECT_NEAR(seen.log_loss, -(std::log(0.9) + std::log(0.6) + std::log(0.35) + std::log(0.8)) / 4,
+              1e-3);
   EXPECT_NEAR(seen.brier, (0.01 + 0.16 + 0.4225 + 0.04) / 4, 1e-3);
 }
 
@@ -160,8 +160,7 @@ Model with_reference(double coefficient_of_second = 0) {
   Model model = line_model(0);
   model.features[1].coefficient = coefficient_of_second;
   for (const std::size_t feature : {0, 1}) {
-    model.references.push_back(
-        {feature, Point::kAnswer, {0, 65536}, {0.5, 0.25, 0.25}});
+    model.references.push_back({feature, Point::kAnswer, {0, 65536}, {0.5, 0.25, 0.25}});
   }
   EXPECT_TRUE(quantize(model));
   return model;
@@ -177,7 +176,8 @@ LabelledRow at(double first, double second, std::uint64_t connection) {
 TEST_F(ModelWatchTest, PsiOfAKnownShiftIsTheFormulas) {
   watch_.watch_live(with_reference(3));
   for (std::uint64_t i = 0; i < 1000; ++i) {
-    // The first as in training: 50, 25, 25 %; edges belong to the bin above. The second: 10, 20, 70 %.
+    // The first as in training: 50, 25, 25 %; edges belong to the bin above. The second: 10, 20, 70
+    // %.
     const double first = i % 4 < 2 ? -1 : i % 4 == 2 ? 0 : 1;
     const double second = i % 10 < 1 ? -0.5 : i % 10 < 3 ? 0.5 : 7;
     watch_.add(at(first, second, i), now_ns_);

@@ -59,7 +59,7 @@ Comparison compare(const ModelWatch& watch, std::size_t resamples, std::uint64_t
   sum_points(sums);
 
   std::array<Resampled, kPointCount + 1> resampled;
-  if (parts.size() >= kLeastParts) {
+  if (parts.size() >= ModelWatch::kLeastParts) {
     const RunResamples draws(parts.size(), resamples, seed);
     for (std::size_t i = 0; i < draws.count(); ++i) {
       Pairs drawn;
@@ -78,7 +78,8 @@ Comparison compare(const ModelWatch& watch, std::size_t resamples, std::uint64_t
     const WatchMeasures live = sums[p].live.measure();
     const WatchMeasures shadow = sums[p].shadow.measure();
     Resampled& draws = resampled[p];
-    compared = {live, shadow,
+    compared = {live,
+                shadow,
                 {estimate(shadow.auc - live.auc, std::move(draws.auc), parts.size()),
                  estimate(shadow.log_loss - live.log_loss, std::move(draws.log_loss), parts.size()),
                  estimate(shadow.brier - live.brier, std::move(draws.brier), parts.size()),
@@ -98,9 +99,9 @@ std::string objection(const Comparison& comparison, double ece_limit) {
            " retried rows, needs " +
            std::to_string(static_cast<unsigned>(DriftJudge::kLeastRetries));
   }
-  if (comparison.parts < kLeastParts) {
+  if (comparison.parts < ModelWatch::kLeastParts) {
     return "the shadow has been seen in " + std::to_string(comparison.parts) +
-           " parts of the window, needs " + std::to_string(kLeastParts);
+           " parts of the window, needs " + std::to_string(ModelWatch::kLeastParts);
   }
   if (proven_ece(shadow) > ece_limit) {
     return "the shadow's calibration error is " + number(shadow.ece) + ", limit " +

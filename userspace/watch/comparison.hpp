@@ -35,8 +35,6 @@ struct Comparison {
 // Takes some 10 ms.
 Comparison compare(const ModelWatch& watch, std::size_t resamples = 200, std::uint64_t seed = 1);
 
-inline constexpr std::size_t kLeastParts = 5;  // fewer minutes say nothing of other ones
-
 // Why the shadow should not become the live model; "" where nothing speaks against it.
 std::string objection(const Comparison& comparison, double ece_limit);
 

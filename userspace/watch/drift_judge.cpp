@@ -50,10 +50,12 @@ double proven_ece(const WatchMeasures& measures) {
   return enough ? measures.ece - measures.ece_chance : WatchMeasures::kNone;
 }
 
-bool DriftJudge::judge(std::uint64_t now_ns, const WatchMeasures& all, const PsiMeasures& psi) {
+bool DriftJudge::judge(std::uint64_t now_ns, const WatchReport& report, const PsiMeasures& psi) {
+  const WatchMeasures& all = report.all;
+  const bool seen = all.rows >= kLeastRows && report.parts >= ModelWatch::kLeastParts;
   // A comparison with NaN, what is not known, is false.
-  const double ece = proven_ece(all);
-  const double drift = psi.known ? psi.mean : WatchMeasures::kNone;
+  const double ece = seen ? proven_ece(all) : WatchMeasures::kNone;
+  const double drift = seen && psi.known ? psi.mean : WatchMeasures::kNone;
   if (ece > limits_.ece) {
     low_since_ns_ = 0;
     return set(ModelState::kDrifted, "calibration error " + number(all.ece) + " over " +
@@ -64,13 +66,12 @@ bool DriftJudge::judge(std::uint64_t now_ns, const WatchMeasures& all, const Psi
     low_since_ns_ = 0;
     return set(ModelState::kDrifted, psi_reason(psi, limits_));
   }
-  const bool seen = all.rows >= kLeastRows;
   if (state_ != ModelState::kDrifted) {
     return set(seen ? ModelState::kGood : ModelState::kUnproven, "");
   }
-  // No calibration error beside enough rows: hardly any retry is seen or predicted, as in good health.
-  const bool low = seen && !(ece >= kRecoveredPart * limits_.ece) &&
-                   !(drift >= kRecoveredPart * limits_.psi);
+  // Without a calibration error hardly any retry is seen or predicted: good health.
+  const bool low =
+      seen && !(ece >= kRecoveredPart * limits_.ece) && !(drift >= kRecoveredPart * limits_.psi);
   if (!low) {
     low_since_ns_ = 0;
     return false;

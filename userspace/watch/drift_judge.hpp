@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // DriftJudge: whether a model may still be believed, from the watch's figures.
 //
-// A model has drifted once its calibration error is beyond its limit by more than chance, or its PSI
-// is beyond its own. It has recovered once both have been under 0.7 of their limits for a sixth of
-// the window, or when somebody says so (reset()). Too few rows are no verdict: what was said before
-// stays. Pure: time comes in as a number.
+// A model has drifted once its calibration error is beyond its limit by more than chance, or its
+// PSI is beyond its own. It has recovered once both have been under 0.7 of their limits for a sixth
+// of the window, or when somebody says so (reset()). Too few rows are no verdict: what was said
+// before stays, and so are few minutes: an incident that has just begun is not the model's. Pure:
+// time comes in as a number.
 #pragma once
 
 #include <chrono>
@@ -38,7 +39,7 @@ class DriftJudge {
   explicit DriftJudge(DriftLimits limits) : limits_(limits) {}
 
   // Of the live model; each second or so. True where the state has changed.
-  bool judge(std::uint64_t now_ns, const WatchMeasures& all, const PsiMeasures& psi);
+  bool judge(std::uint64_t now_ns, const WatchReport& report, const PsiMeasures& psi);
   // Another model, or the same one is to be believed again.
   void reset();
   void set_limits(DriftLimits limits) { limits_ = limits; }
@@ -53,7 +54,7 @@ class DriftJudge {
   DriftLimits limits_;
   ModelState state_ = ModelState::kUnproven;
   std::string reason_;
-  std::uint64_t low_since_ns_ = 0;  // while drifted: both figures are low since then; 0: they are not
+  std::uint64_t low_since_ns_ = 0;  // while drifted: since when both are low; 0: they are not
 };
 
 // What a calibration error is beyond chance; NaN where too few rows were seen for a verdict.

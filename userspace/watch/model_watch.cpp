@@ -17,15 +17,18 @@ std::size_t reference_bin(const FeatureReference& reference, std::int32_t value_
   return static_cast<std::size_t>(above - reference.edges_q16.begin());
 }
 
-std::size_t index_of(Point point) { return static_cast<std::size_t>(point); }
+std::size_t index_of(Point point) {
+  return static_cast<std::size_t>(point);
+}
 
 void score_into(ScoreTable& table, const Model& model, const LabelledRow& row, bool new_request) {
   table.add(probability_q16(model, row.features), row.retried);
   if (new_request) table.add_request();
 }
 
-WatchReport report_of(const std::array<ScoreTable, kPointCount>& points) {
+WatchReport report_of(const std::array<ScoreTable, kPointCount>& points, std::size_t parts) {
   WatchReport report;
+  report.parts = parts;
   ScoreTable all;
   for (std::size_t i = 0; i < kPointCount; ++i) {
     report.points[i] = points[i].measure();
@@ -37,12 +40,15 @@ WatchReport report_of(const std::array<ScoreTable, kPointCount>& points) {
 
 }  // namespace
 
-bool ModelWatch::Part::has_shadow() const {
-  return std::ranges::any_of(shadow, [](const ScoreTable& table) { return table.rows() > 0; });
+bool ModelWatch::Part::has_live() const {
+  return std::ranges::any_of(live, &ScoreTable::rows);
 }
 
-ModelWatch::ModelWatch(std::chrono::nanoseconds window)
-    : part_(window / kParts), parts_(kParts) {}
+bool ModelWatch::Part::has_shadow() const {
+  return std::ranges::any_of(shadow, &ScoreTable::rows);
+}
+
+ModelWatch::ModelWatch(std::chrono::nanoseconds window) : part_(window / kParts), parts_(kParts) {}
 
 void ModelWatch::watch_live(Model model) {
   live_ = std::move(model);
@@ -103,19 +109,22 @@ bool ModelWatch::is_in_window(const Part& part) const {
 
 WatchReport ModelWatch::live_report() const {
   std::array<ScoreTable, kPointCount> sums;
+  std::size_t parts = 0;
   for (const Part& part : parts_) {
-    if (!is_in_window(part)) continue;
+    if (!is_in_window(part) || !part.has_live()) continue;
+    ++parts;
     for (std::size_t i = 0; i < kPointCount; ++i) sums[i].add(part.live[i]);
   }
-  return report_of(sums);
+  return report_of(sums, parts);
 }
 
 WatchReport ModelWatch::shadow_report() const {
   std::array<ScoreTable, kPointCount> sums;
-  for (const Part* part : shadowed_parts()) {
+  const auto parts = shadowed_parts();
+  for (const Part* part : parts) {
     for (std::size_t i = 0; i < kPointCount; ++i) sums[i].add(part->shadow[i]);
   }
-  return report_of(sums);
+  return report_of(sums, parts.size());
 }
 
 std::vector<const ModelWatch::Part*> ModelWatch::shadowed_parts() const {
@@ -155,9 +164,10 @@ PsiMeasures ModelWatch::psi() const {
   if (weights == 0) return measures;
   measures.known = true;
   measures.mean = sum / weights;
-  std::ranges::stable_sort(measures.drifts, [](const FeatureDrift& left, const FeatureDrift& right) {
-    return left.psi * left.weight > right.psi * right.weight;
-  });
+  std::ranges::stable_sort(measures.drifts,
+                           [](const FeatureDrift& left, const FeatureDrift& right) {
+                             return left.psi * left.weight > right.psi * right.weight;
+                           });
   return measures;
 }
 

@@ -36,6 +36,7 @@ struct PsiMeasures {
 };
 
 struct WatchReport {
+  std::size_t parts = 0;  // of the window, with rows
   WatchMeasures all;
   std::array<WatchMeasures, kPointCount> points;
 };
@@ -43,6 +44,7 @@ struct WatchReport {
 class ModelWatch {
  public:
   static constexpr std::size_t kParts = 60;
+  static constexpr std::size_t kLeastParts = 5;        // fewer minutes say nothing of other ones
   static constexpr std::uint64_t kLeastPsiRows = 500;  // at a point
 
   explicit ModelWatch(std::chrono::nanoseconds window);
@@ -69,9 +71,10 @@ class ModelWatch {
   struct Part {
     std::array<ScoreTable, kPointCount> live;
     std::array<ScoreTable, kPointCount> shadow;
-    std::uint64_t number = 0;  // since the clock's zero; 0: none yet
+    std::uint64_t number = 0;             // since the clock's zero; 0: none yet
     std::vector<std::uint32_t> features;  // by reference and bin
 
+    bool has_live() const;
     bool has_shadow() const;
   };
   std::vector<const Part*> shadowed_parts() const;
@@ -88,7 +91,7 @@ class ModelWatch {
   std::uint64_t shadow_from_ = 0;  // number of the first part that is the shadow's
   std::optional<Model> live_;
   std::optional<Model> shadow_;
-  std::vector<std::size_t> first_bin_;  // of each reference, in Part::features; then how many in all
+  std::vector<std::size_t> first_bin_;  // of each reference in Part::features; last: their sum
   std::array<std::vector<std::size_t>, kPointCount> references_at_;  // by point
   std::uint64_t last_connection_ = 0;
   std::uint32_t last_request_ = 0;

@@ -38,11 +38,10 @@ SampledLabeller::SampledLabeller(LabellerOptions options, Labeller::Sink sink,
 void SampledLabeller::on_event(const bpf::event& event) {
   // What tells of a failed connection goes where that one's rows went.
   const bool of_earlier = event.type == bpf::EVENT_RETRY || event.type == bpf::EVENT_NO_RETRY;
-  const std::uint64_t of =
-      of_earlier ? hash(event.key.client, event.previous_port_be, event.key.service_id,
-                        event.previous_syn_ns)
-                 : hash(event.key.client, event.key.client_port_be, event.key.service_id,
-                        event.syn_ns);
+  const std::uint64_t of = of_earlier ? hash(event.key.client, event.previous_port_be,
+                                             event.key.service_id, event.previous_syn_ns)
+                                      : hash(event.key.client, event.key.client_port_be,
+                                             event.key.service_id, event.syn_ns);
   if (of <= (of_earlier ? wide_limit_ : limit_)) labeller_.on_event(event);
 }
 
@@ -74,8 +73,8 @@ void SampledLabeller::adapt(std::uint64_t now_ns) {
     const double per_s = static_cast<double>(rows - rows_then_) / seconds;
     const double fits = per_s > 0 ? kRoom * most_rows_per_s_ / per_s : kFastestGrowth;
     if (fits < kRoom || (fits > 1 && limit_ != ~0ULL)) {
-      const double wanted = std::max(
-          kLeastLimit, static_cast<double>(limit_) * std::min(fits, kFastestGrowth));
+      const double wanted =
+          std::max(kLeastLimit, static_cast<double>(limit_) * std::min(fits, kFastestGrowth));
       const std::uint64_t before = limit_;
       limit_ = wanted >= static_cast<double>(~0ULL) ? ~0ULL : static_cast<std::uint64_t>(wanted);
       if (limit_ < before) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // SampledLabeller: labelled rows of as many connections as can be afforded all the time.
 //
-// A connection is in the sample or not, whole, by a hash of what names it: a sample of rows would part
-// failures from their retries. The part sampled follows the load, so that about so many rows a second
-// come of it. While it shrinks, retries of connections that have just left the sample still count:
-// their rows are held. Pure; not thread-safe.
+// A connection is in the sample or not, whole, by a hash of what names it: a sample of rows would
+// part failures from their retries. The part sampled follows the load, so that about so many rows a
+// second come of it. While it shrinks, retries of connections that have just left the sample still
+// count: their rows are held. Pure; not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,8 @@ class SampledLabeller {
  public:
   static constexpr double kMostRowsPerS = 2000;
 
-  SampledLabeller(LabellerOptions options, Labeller::Sink sink, double most_rows_per_s = kMostRowsPerS);
+  SampledLabeller(LabellerOptions options, Labeller::Sink sink,
+                  double most_rows_per_s = kMostRowsPerS);
 
   void on_event(const bpf::event& event);
   void on_tick(std::shared_ptr<const Snapshot> snapshot, std::uint64_t now_ns);

@@ -77,8 +77,7 @@ double ScoreTable::auc() const {
 void ScoreTable::measure_calibration(WatchMeasures& measures) const {
   const double rows = static_cast<double>(rows_);
   // Rows of one request are not independent: as if there were only so many.
-  const double repeats =
-      requests_ == 0 ? 1 : std::max(1.0, rows / static_cast<double>(requests_));
+  const double repeats = requests_ == 0 ? 1 : std::max(1.0, rows / static_cast<double>(requests_));
   double error = 0, chance = 0;
   double count = 0, predicted = 0, retried = 0, variance = 0;
   for (std::size_t i = 0; i < kBins; ++i) {

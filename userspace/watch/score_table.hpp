@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // ScoreTable: how a model's probabilities met what then happened, in constant space.
 //
-// Rows are counted in 64 bins a quarter of log-odds wide, from -8 to 8, those beyond at the ends: fine
-// where probabilities are small, as most are. Sums of log loss and squares are exact; the AUC and the
-// calibration error are the bins'.
+// Rows are counted in 64 bins a quarter of log-odds wide, from -8 to 8, those beyond at the ends:
+// fine where probabilities are small, as most are. Sums of log loss and squares are exact; the AUC
+// and the calibration error are the bins'.
 #pragma once
 
 #include <array>
@@ -23,7 +23,7 @@ struct WatchMeasures {
   double auc = kNone;
   double log_loss = kNone;
   double brier = kNone;
-  double ece = kNone;         // over at most 10 bins of about equal mass, as `petrel evaluate` has it
+  double ece = kNone;  // over at most 10 bins of about equal mass, as `petrel evaluate` has it
   double ece_chance = kNone;  // what a calibrated model would hardly exceed with so few requests
 };
 
