@@ -342,6 +342,28 @@ TEST_F(ReplayTest, ACheckpointOfWhichALineIsLostIsNone) {
   EXPECT_EQ(different_, 0u) << first_;
 }
 
+TEST_F(ReplayTest, AModelThatIsNotBelievedAndAnotherThatIsAreFollowed) {
+  run_.capture_into(sink_.get());
+  run_.fail(5);
+  run_.run(30);
+  const std::uint64_t before = run_.moved();
+  run_.loop().hold(true);
+  run_.ask_checkpoint();
+  run_.run(20);
+  EXPECT_EQ(run_.moved(), before);  // in a tick; the way back was between two
+  Model other = test_model();
+  other.bias = -3;
+  ASSERT_TRUE(quantize(other));
+  run_.loop().model() = other;
+  run_.loop().hold(false);
+  run_.ask_checkpoint();
+  run_.run(20);
+  ASSERT_TRUE(sink_->close());
+  replay("a.db");
+  EXPECT_EQ(compared_, 70u);
+  EXPECT_EQ(different_, 0u) << first_;
+}
+
 TEST_F(ReplayTest, AnotherModelDecidesOtherwise) {
   run_.capture_into(sink_.get());
   run_.run(10);

@@ -80,6 +80,15 @@ void Loop::score_waiting(ServiceLoop& service, BackendLoop& backend, Point point
   }
 }
 
+void Loop::hold(bool held) {
+  held_ = held;
+  for (ServiceLoop& service : services_) {
+    const bool changes = service.held() != held;
+    service.hold(held);
+    if (changes) service.settle();
+  }
+}
+
 ServiceLoop* Loop::find_service(std::uint32_t service_id) {
   const auto found = std::ranges::find_if(
       services_, [&](const ServiceLoop& service) { return service.config().id == service_id; });

@@ -55,6 +55,11 @@ class Loop {
   const FeatureState& features() const { return features_; }
   ServiceLoop* find_service(std::uint32_t service_id);
 
+  // The model has drifted: no service acts on it, each keeps its configured weights. Services that come
+  // later are to be told by this again, and settled.
+  void hold(bool held);
+  bool held() const { return held_; }
+
   // All that decides: configuration, model, features, risks, weights and rings. Between two ticks.
   void save(StateOut& out);
   static Result<Loop> load(StateIn& in);
@@ -69,6 +74,7 @@ class Loop {
   std::uint32_t kernel_generation_ = 0;
   std::vector<ServiceLoop> services_;
   FeatureState features_;
+  bool held_ = false;
 };
 
 }  // namespace petrel

@@ -9,6 +9,8 @@
 namespace petrel {
 namespace {
 
+constexpr std::string_view kDrifted = "drifted";
+
 std::string service_line(std::uint32_t id) { return "service/" + std::to_string(id); }
 std::string backend_line(const std::string& service, std::uint32_t id) {
   return service + "/backend/" + std::to_string(id);
@@ -172,7 +174,11 @@ void Loop::save(StateOut& out) {
   std::vector<std::uint32_t> ids;
   for (const ServiceLoop& service : services_) ids.push_back(service.config().id);
   std::string list = join_ids(ids);
-  out.line("loop", [&](auto& fields) { fields("services", list); });
+  std::string model_state = held_ ? std::string(kDrifted) : "good";
+  out.line("loop", [&](auto& fields) {
+    fields("services", list);
+    fields("model_state", model_state);
+  });
   out.text("model/name", model_.name);
   archive_model(out, model_, kernel_generation_);
   for (ServiceLoop& service : services_) service.save(out, service_line(service.config().id));
@@ -182,7 +188,12 @@ void Loop::save(StateOut& out) {
 Result<Loop> Loop::load(StateIn& in) {
   std::string list;
   Model model;
-  in.line("loop", [&](auto& fields) { fields("services", list); });
+  std::string model_state;  // "" in captures before it: no model was ever watched
+  in.line("loop", [&](auto& fields) {
+    fields("services", list);
+    fields("model_state", model_state);
+  });
+  const bool held = model_state == kDrifted;
   in.text("model/name", model.name);
   std::uint32_t kernel_generation = 0;
   archive_model(in, model, kernel_generation);
@@ -194,7 +205,9 @@ Result<Loop> Loop::load(StateIn& in) {
   loop.set_model(std::move(model), kernel_generation);
   for (const std::uint32_t id : split_ids(list)) {
     loop.services_.push_back(ServiceLoop::load(in, service_line(id)));
+    loop.services_.back().hold(held);  // its ring was saved as it stands
   }
+  loop.held_ = held;
   loop.features_.archive(in);
   if (in.error()) return Error(ExitCode::kInput, *in.error());
   return loop;

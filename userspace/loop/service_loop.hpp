@@ -2,7 +2,8 @@
 // ServiceLoop: one service's part of the loop: scored observations in, weights and ring moves out.
 //
 // Holds for each backend what the loop remembers between ticks. Computes the same in every mode;
-// whether the result is published is the caller's to ask of acts(). A backend that drains, by order or
+// whether the result is published is the caller's to ask of acts(): not while the loop is held, for its
+// model is not to be believed. A backend that drains, by order or
 // because the configuration has it no longer, has no slots and no part in the law. No I/O.
 #pragma once
 
@@ -82,7 +83,10 @@ class ServiceLoop {
   // Ends a tick: risk of all, decisions, and the slots that move for them.
   std::vector<RingChange> end_tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed);
 
-  bool acts() const { return config_.mode == ServiceMode::kAct; }
+  bool acts() const { return config_.mode == ServiceMode::kAct && !held_; }
+  // Held: as if its mode were neutral. Then settle().
+  void hold(bool held) { held_ = held; }
+  bool held() const { return held_; }
   bool in_panic() const { return controller_.in_panic(); }
   bool is_leaving() const { return leaving_; }
   const ServiceConfig& config() const { return config_; }
@@ -117,6 +121,7 @@ class ServiceLoop {
   std::uint64_t moved_slots_ = 0;
   WeightSettings settings_;
   bool leaving_ = false;
+  bool held_ = false;
 };
 
 }  // namespace petrel

@@ -33,6 +33,7 @@ ServiceLoop decided_by(const Config& config, ServiceLoop& was) {
     }
   }
   loop.inherit(was);
+  loop.hold(was.held());
   loop.settle();
   return loop;
 }
@@ -40,7 +41,10 @@ ServiceLoop decided_by(const Config& config, ServiceLoop& was) {
 }  // namespace
 
 void apply(const WhatIf& what_if, Loop& loop) {
-  if (what_if.model) loop.set_model(*what_if.model);
+  if (what_if.model) {
+    loop.set_model(*what_if.model);
+    loop.hold(false);  // that was for the drift of the model that it had
+  }
   if (!what_if.config) return;
   for (ServiceLoop& service : loop.services()) {
     if (!service.is_leaving()) service = decided_by(*what_if.config, service);
