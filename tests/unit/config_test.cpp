@@ -43,6 +43,7 @@ TEST(Config, TheExampleShowsTheDefaults) {
   EXPECT_EQ(left.socket, right.socket);
   EXPECT_EQ(left.xdp_mode, right.xdp_mode);
   EXPECT_EQ(left.model, right.model);
+  EXPECT_EQ(left.state_dir, right.state_dir);
   EXPECT_EQ(left.tick, right.tick);
   EXPECT_EQ(left.mode, right.mode);
   EXPECT_EQ(left.max_connections, right.max_connections);
@@ -66,6 +67,7 @@ TEST(Config, TheExampleShowsTheDefaults) {
   EXPECT_EQ(small->control.slow_start_per_s, example->control.slow_start_per_s);
   EXPECT_EQ(small->control.min_samples, example->control.min_samples);
 
+  EXPECT_EQ(small->model_watch, example->model_watch);
   const ServiceConfig& plain = small->services[0];
   const ServiceConfig& shown = example->services[0];
   EXPECT_EQ(plain.protocol, shown.protocol);
@@ -91,7 +93,8 @@ TEST(Config, TheExampleShowsEveryKey) {
   for (const char* key :
        {"max_half_open", "encap_source_v4", "encap_source_v6", "protocol", "forward", "affinity",
         "two_choices", "steer_retries", "failover", "mask_refusals", "max_inflight", "on_removal",
-        "drain_deadline_s", "[service.budget]", "enabled", "ratio", "min_per_s", "burst_s",
+        "drain_deadline_s", "state_dir", "[model_watch]", "shadow_model", "psi_limit", "ece_limit",
+        "drift_action", "window_s", "[service.budget]", "enabled", "ratio", "min_per_s", "burst_s",
         "drain"}) {
     const std::string line = key[0] == '[' ? key : std::string(key) + " = ";
     EXPECT_NE(text.find("\n" + line), std::string::npos) << key;
@@ -105,6 +108,7 @@ socket = "/s"
 interfaces = ["a", "b"]
 xdp_mode = "generic"
 model = "m.json"
+state_dir = "/d"
 tick_ms = 20
 mode = "act"
 max_connections = 2048
@@ -128,6 +132,12 @@ panic_share = 0.4
 growth_cap = 3.5
 slow_start_per_s = 0.2
 min_samples = 20
+[model_watch]
+shadow_model = "s.json"
+psi_limit = 0.5
+ece_limit = 0.1
+drift_action = "report"
+window_s = 600
 [[service]]
 name = "s"
 address = "10.0.0.1"
@@ -144,6 +154,7 @@ port = 1
   EXPECT_EQ(agent.socket, "/s");
   EXPECT_EQ(agent.xdp_mode, XdpMode::kGeneric);
   EXPECT_EQ(agent.model, "m.json");
+  EXPECT_EQ(agent.state_dir, "/d");
   EXPECT_EQ(agent.tick.count(), 20);
   EXPECT_EQ(agent.mode, ServiceMode::kAct);
   EXPECT_EQ(agent.max_connections, 2048U);
@@ -166,6 +177,16 @@ port = 1
   EXPECT_EQ(result->control.growth_cap, 3.5);
   EXPECT_EQ(result->control.slow_start_per_s, 0.2);
   EXPECT_EQ(result->control.min_samples, 20U);
+  const ModelWatchConfig& watch = result->model_watch;
+  EXPECT_EQ(watch.shadow_model, "s.json");
+  EXPECT_EQ(watch.psi_limit, 0.5);
+  EXPECT_EQ(watch.ece_limit, 0.1);
+  EXPECT_EQ(watch.drift_action, DriftAction::kReport);
+  EXPECT_EQ(watch.window.count(), 600);
+}
+
+std::string watch_line(const std::string& line) {
+  return with("[[service]]", "[model_watch]\n" + line + "\n[[service]]");
 }
 
 TEST_P(BadConfig, IsOneProblemAtItsPlace) {
@@ -179,6 +200,19 @@ TEST_P(BadConfig, IsOneProblemAtItsPlace) {
   EXPECT_TRUE(problems[0].found.starts_with(bad.found)) << problems[0].found;
   EXPECT_FALSE(problems[0].expected.empty());
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    ModelWatch, BadConfig,
+    testing::Values(
+        BadCase{"state_dir", agent_line("state_dir = \"here\""), 2, "agent.state_dir", "\"here\""},
+        BadCase{"shadow_number", watch_line("shadow_model = 1"), 5, "model_watch.shadow_model", "1"},
+        BadCase{"psi_limit", watch_line("psi_limit = 0"), 5, "model_watch.psi_limit", "0"},
+        BadCase{"ece_limit", watch_line("ece_limit = 1.5"), 5, "model_watch.ece_limit", "1.5"},
+        BadCase{"drift_action", watch_line("drift_action = \"stop\""), 5,
+                "model_watch.drift_action", "\"stop\""},
+        BadCase{"window", watch_line("window_s = 59"), 5, "model_watch.window_s", "59"},
+        BadCase{"unknown", watch_line("window = 60"), 5, "model_watch.window", ""}),
+    [](const auto& bad) { return std::string(bad.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(
     Agent, BadConfig,

@@ -100,6 +100,14 @@ void compare_services(const ServiceConfig& before, const ServiceConfig& after, L
   compare_backends(before, after, lines);
 }
 
+void compare_watch(const ModelWatchConfig& before, const ModelWatchConfig& after, Lines& lines) {
+  lines.compare("model_watch.shadow_model", before.shadow_model, after.shadow_model);
+  lines.compare("model_watch.psi_limit", before.psi_limit, after.psi_limit);
+  lines.compare("model_watch.ece_limit", before.ece_limit, after.ece_limit);
+  lines.compare("model_watch.drift_action", before.drift_action, after.drift_action);
+  lines.compare("model_watch.window", before.window.count(), after.window.count());
+}
+
 std::string list(const std::vector<std::string>& names) {
   std::string out;
   for (const std::string& name : names) out += (out.empty() ? "" : ",") + name;
@@ -135,6 +143,7 @@ std::vector<std::string> describe_changes(const Config& before, const Config& af
   lines.compare("control.slow_start_per_s", before.control.slow_start_per_s,
                 after.control.slow_start_per_s);
   lines.compare("control.min_samples", before.control.min_samples, after.control.min_samples);
+  compare_watch(before.model_watch, after.model_watch, lines);
   for (const ServiceConfig& service : after.services) {
     const ServiceConfig* had = find_by_id(before.services, service.id);
     if (had != nullptr) {

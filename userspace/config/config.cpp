@@ -41,6 +41,9 @@ Config read_root(const toml::table& table, ProblemList& problems) {
   if (const toml::table* control = root.table("control", Presence::kOptional)) {
     config.control = read_control(TableReader(*control, "control", problems));
   }
+  if (const toml::table* watch = root.table("model_watch", Presence::kOptional)) {
+    config.model_watch = read_model_watch(TableReader(*watch, "model_watch", problems));
+  }
   config.services = read_services(root, config.agent.mode);
   tell_zones_apart(config);
   if (const auto sensor = table["agent"]["socket_sensor"];
@@ -78,6 +81,16 @@ std::string_view to_string(ClientPrivacy privacy) {
       return "truncate";
     case ClientPrivacy::kHash:
       return "hash";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(DriftAction action) {
+  switch (action) {
+    case DriftAction::kNeutral:
+      return "neutral";
+    case DriftAction::kReport:
+      return "report";
   }
   return "unknown";
 }

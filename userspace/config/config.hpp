@@ -61,6 +61,12 @@ enum class ClientPrivacy : std::uint8_t {
   kHash,      // a keyed hash
 };
 
+// What becomes of a model that has drifted.
+enum class DriftAction : std::uint8_t {
+  kNeutral,  // no service acts on it: configured weights
+  kReport,   // it is said
+};
+
 std::string_view to_string(XdpMode mode);
 std::string_view to_string(ClientPrivacy privacy);
 std::string_view to_string(ServiceMode mode);
@@ -68,6 +74,7 @@ std::string_view to_string(Forward forward);
 std::string_view to_string(Placement placement);
 std::string_view to_string(Affinity affinity);
 std::string_view to_string(RemovalPolicy policy);
+std::string_view to_string(DriftAction action);
 
 constexpr bpf::address v4_address(std::uint8_t a, std::uint8_t b, std::uint8_t c = 0,
                                   std::uint8_t d = 0) {
@@ -80,6 +87,7 @@ struct AgentConfig {
   std::vector<std::string> interfaces;  // none: no service is balanced here
   XdpMode xdp_mode = XdpMode::kAuto;
   std::string model = "/usr/share/petrel/retry.json";
+  std::string state_dir = "/var/lib/petrel";  // of this agent alone: a promoted model and the former one
   std::chrono::milliseconds tick{100};
   ServiceMode mode = ServiceMode::kShadow;  // of services that name none
   std::uint32_t max_connections = 131072;
@@ -99,6 +107,17 @@ struct AgentConfig {
   std::string log_level = "info";
   ClientPrivacy client_privacy = ClientPrivacy::kNone;
   std::string client_privacy_key_file;  // 16 bytes; kHash needs one
+};
+
+// The section [model_watch].
+struct ModelWatchConfig {
+  std::string shadow_model;  // "": none
+  double psi_limit = 3.0;
+  double ece_limit = 0.15;
+  DriftAction drift_action = DriftAction::kNeutral;
+  std::chrono::seconds window{3600};
+
+  bool operator==(const ModelWatchConfig&) const = default;
 };
 
 struct BackendConfig {
@@ -154,6 +173,7 @@ struct ServiceConfig {
 struct Config {
   AgentConfig agent;
   WeightSettings control;
+  ModelWatchConfig model_watch;
   std::vector<ServiceConfig> services;  // at least one
 
   // Over what is configured. To act is to steer: only balanced services can.

@@ -38,6 +38,8 @@ constexpr TextRule kCgroupPath{"an absolute path, or \"\" to find it", [](std::s
                                }};
 constexpr TextRule kFileName{"the path of a file",
                              [](std::string_view path) { return !path.empty(); }};
+constexpr TextRule kFileNameOrNone{"the path of a file, or \"\" for none",
+                                   [](std::string_view) { return true; }};
 
 // The rest of an outer source is the flow's hash, so only what all of them share is looked at:
 // receivers drop packets from 0/8, 127/8, multicast and reserved addresses, and from ::/64.
@@ -163,6 +165,7 @@ AgentConfig read_agent(TableReader reader, bool balances) {
       {{"auto", XdpMode::kAuto}, {"native", XdpMode::kNative}, {"generic", XdpMode::kGeneric}},
       agent.xdp_mode);
   reader.text("model", agent.model, kFileName);
+  reader.text("state_dir", agent.state_dir, kAbsolutePath);
   read_milliseconds(reader, "tick_ms", 10, 1000, agent.tick);
   read_mode(reader, agent.mode);
   reader.whole("max_connections", 1024, 16777216, agent.max_connections);
@@ -194,6 +197,20 @@ WeightSettings read_control(TableReader reader) {
   reader.whole("min_samples", 1, 10000, control.min_samples);
   reader.report_unknown();
   return control;
+}
+
+ModelWatchConfig read_model_watch(TableReader reader) {
+  ModelWatchConfig watch;
+  reader.text("shadow_model", watch.shadow_model, kFileNameOrNone);
+  reader.number("psi_limit", 0.01, 100, watch.psi_limit);
+  reader.number("ece_limit", 0.01, 1, watch.ece_limit);
+  reader.choice<DriftAction>(
+      "drift_action", {{"neutral", DriftAction::kNeutral}, {"report", DriftAction::kReport}},
+      watch.drift_action);
+  std::int64_t window_s = 0;
+  if (reader.integer("window_s", 60, 86400, window_s)) watch.window = std::chrono::seconds(window_s);
+  reader.report_unknown();
+  return watch;
 }
 
 }  // namespace petrel

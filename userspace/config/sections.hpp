@@ -9,10 +9,11 @@
 
 namespace petrel {
 
-// [agent] and [control]; each notes its problems in the reader's list.
+// [agent], [control] and [model_watch]; each notes its problems in the reader's list.
 // `balances`: interfaces are required.
 AgentConfig read_agent(TableReader reader, bool balances);
 WeightSettings read_control(TableReader reader);
+ModelWatchConfig read_model_watch(TableReader reader);
 
 // All [[service]] of the root table, with what must hold between them.
 std::vector<ServiceConfig> read_services(TableReader& root, ServiceMode default_mode);
