@@ -49,7 +49,7 @@ std::string config_text(const Facts& lab, const LabOptions& options, const Agent
   std::string text = "[agent]\npin_path = " + quoted(lab.text("/pin_path")) +
                      "\nsocket = " + quoted(socket) +
                      (setup.balances ? "\ninterfaces = [" + interface_list(options, setup) + "]" : "") +
-                     "\nmodel = " +
+                     "\nstate_dir = " + quoted(socket + ".state") + "\nmodel = " +
                      quoted(setup.model.empty() ? default_model : setup.model) +
                      "\nmode = " + quoted(setup.mode) + "\n" + setup.agent_lines +
                      "\n[control]\n" + setup.control_lines + "\n";

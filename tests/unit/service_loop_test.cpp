@@ -77,6 +77,21 @@ TEST_F(ServiceLoopTest, ShadowComputesAndMovesNothing) {
   EXPECT_EQ(loop.in_force(), loop.neutral());
 }
 
+TEST_F(ServiceLoopTest, AHeldLoopTakesItsRingBackAndMovesItAgainWhenLetGo) {
+  ServiceLoop loop(service_config(ServiceMode::kAct), {});
+  for (int i = 0; i < 30; ++i) tick(loop, 12);
+  ASSERT_NE(loop.in_force(), loop.neutral());
+  loop.hold(true);
+  loop.settle();
+  EXPECT_FALSE(loop.acts());
+  EXPECT_EQ(loop.in_force(), loop.neutral());
+  for (int i = 0; i < 30; ++i) EXPECT_TRUE(tick(loop, 12).empty());
+  EXPECT_LT(loop.find(12)->decision.factor, 0.01);  // computed all the same
+  loop.hold(false);
+  loop.settle();
+  EXPECT_LE(loop.find(12)->slots, loop.in_force().size() / 100);
+}
+
 TEST_F(ServiceLoopTest, TheRingIsNeutralAgainAfterRecovery) {
   ServiceLoop loop(service_config(ServiceMode::kAct), {});
   for (int i = 0; i < 30; ++i) tick(loop, 12);

@@ -39,19 +39,23 @@ bool can_be_probed(const ServiceLoop& service, const BackendLoop& backend) {
 
 }  // namespace
 
-Agent::Agent(asio::io_context& context, Config config, AgentOptions options, Model model,
-             DataPath path)
+Agent::Agent(asio::io_context& context, Config config, AgentOptions options,
+             ServingModel serving, DataPath path)
     : context_(context),
       config_(std::move(config)),
       options_(std::move(options)),
-      loop_(std::move(model)),
+      loop_(serving.model),
+      life_(std::make_unique<ModelLife>(config_.model_watch, config_.agent.retry_window,
+                                        !options_.untrained)),
       path_(std::move(path)),
       signals_(context, SIGTERM, SIGINT, SIGHUP),
       tick_timer_(context),
       probe_timer_(context),
       sweep_timer_(context),
       audit_timer_(context),
-      route_events_(context) {}
+      route_events_(context) {
+  life_->begin(std::move(serving.model), std::move(serving.source), std::move(serving.previous));
+}
 
 Agent::~Agent() {
   // The descriptor is libnl's: NextHops closes it.
@@ -60,8 +64,10 @@ Agent::~Agent() {
 
 Result<std::unique_ptr<Agent>> Agent::start(asio::io_context& context, Config config,
                                             AgentOptions options) {
-  auto model = model_for(config, options);
-  if (!model) return model.error();
+  auto serving = model_for(config, options, true);
+  if (!serving) return serving.error();
+  auto shadow = shadow_for(config, serving->model);
+  if (!shadow) return shadow.error();
   if (auto mask = make_mask(config.agent.client_privacy, config.agent.client_privacy_key_file);
       !mask) {
     return mask.error();
@@ -81,10 +87,13 @@ Result<std::unique_ptr<Agent>> Agent::start(asio::io_context& context, Config co
   auto path = DataPath::load(layout->config, layout->sizes);
   if (!path) return path.error();
   const bool adopted = path->adopted();
+  for (const std::string& line : serving->warnings) spdlog::warn("model: {}", line);
 
   std::unique_ptr<Agent> agent(new Agent(context, layout->config, std::move(options),
-                                         std::move(*model), std::move(*path)));
+                                         std::move(*serving), std::move(*path)));
   *self = agent.get();
+  agent->shadow_configured_ = *shadow;
+  agent->life_->set_shadow(std::move(*shadow));
   agent->api_ = std::move(*api);
   if (auto ready = agent->prepare(*layout, *pinned); !ready) {
     if (!adopted) agent->path_.remove();

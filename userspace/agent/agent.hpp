@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "agent/losses.hpp"
+#include "agent/model_life.hpp"
 #include "api/server.hpp"
 #include "base/error.hpp"
 #include "capture/client_mask.hpp"
@@ -77,9 +78,12 @@ struct LoopFacts {
 };
 
 class MoveHash;
+struct ServingModel;
 
 // Of a configuration or a request; reads the key where one is needed.
 Result<ClientMask> make_mask(ClientPrivacy privacy, const std::string& key_file);
+
+struct Comparison;
 
 class Agent {
  public:
@@ -95,6 +99,8 @@ class Agent {
   // For the API; on the loop's thread.
   const Config& config() const { return config_; }
   const Model& model() const { return model_; }
+  const ModelLife& life() const { return *life_; }
+  bool weights_held() const { return loop_.held(); }
   const LoopFacts& facts() const { return facts_; }
   const Losses& losses() const { return losses_; }
   const std::vector<ServiceLoop>& services() const { return services_; }
@@ -112,8 +118,8 @@ class Agent {
  private:
   class Capture;
 
-  Agent(boost::asio::io_context& context, Config config, AgentOptions options, Model model,
-        DataPath path);
+  Agent(boost::asio::io_context& context, Config config, AgentOptions options,
+        ServingModel serving, DataPath path);
   Result<void> prepare(const Layout& layout, const PinnedState& pinned);
   Result<void> attach_sensor();
   void resolve_hops(bool force_write);
@@ -144,6 +150,17 @@ class Agent {
   ApiReply explain(const ApiRequest& request) const;
   ApiReply answer_drain(const ApiRequest& request);
   ApiReply answer_budget(const ApiRequest& request);
+
+  // model_requests.cpp
+  boost::asio::awaitable<ApiReply> answer_model(ApiRequest request);
+  ApiReply answer_shadow(const ApiRequest& request);
+  ApiReply answer_accept(const ApiRequest& request);
+  ApiReply answer_rollback(const ApiRequest& request);
+  boost::asio::awaitable<ApiReply> answer_compare();
+  boost::asio::awaitable<ApiReply> answer_promote(ApiRequest request);
+  boost::asio::awaitable<Comparison> compare_models();
+  void put_in_force(Model model, std::string source, std::optional<Model> previous);
+  void follow_model_state();  // weights are held, or no more, as the live model's state says
 
   // captures.cpp
   ApiReply open_capture(const ApiRequest& request);
@@ -202,6 +219,8 @@ class Agent {
   const Model& model_ = loop_.model();                            // the loop's parts
   std::vector<ServiceLoop>& services_ = loop_.services();
   FeatureState& features_ = loop_.features();
+  std::unique_ptr<ModelLife> life_;
+  std::optional<Model> shadow_configured_;  // as last read from model_watch.shadow_model
   DataPath path_;
   std::optional<Tables> tables_;
   std::optional<KernelScore> kernel_score_;  // with agent.score_in_kernel

@@ -114,8 +114,10 @@ asio::awaitable<Result<ReloadReport>> Agent::reload_once() {
   ReloadReport report;
   auto config = read_again(report.warnings);
   if (!config) co_return config.error();
-  auto model = model_for(*config, options_);
-  if (!model) co_return model.error();
+  auto serving = model_for(*config, options_, false);
+  if (!serving) co_return serving.error();
+  auto shadow = shadow_for(*config, serving->model);
+  if (!shadow) co_return shadow.error();
   if (auto mask = make_mask(config->agent.client_privacy, config->agent.client_privacy_key_file);
       !mask) {
     co_return mask.error();
@@ -153,12 +155,29 @@ asio::awaitable<Result<ReloadReport>> Agent::reload_once() {
                             layout->config.has_sockets() != config_.has_sockets();
   report.changes = describe_changes(config_, layout->config);
   report.programs_replaced = next.has_value();
-  if (model_checksum(*model) != model_checksum(model_)) {
-    report.changes.push_back("model " + model->name + " v" + std::to_string(model->version));
+  const bool other_model = !(serving->model == model_);
+  if (other_model) {
+    report.changes.push_back("model " + serving->model.name + " v" +
+                             std::to_string(serving->model.version));
   }
+  for (const std::string& line : serving->warnings) report.warnings.push_back("model: " + line);
+  // One that was given by hand stays, unless the configuration means another one now.
+  const bool other_shadow =
+      layout->config.model_watch.shadow_model != config_.model_watch.shadow_model ||
+      (*shadow && !(*shadow == shadow_configured_));
   if (next) path_ = std::move(*next);
   config_ = layout->config;
-  loop_.set_model(std::move(*model));
+  life_->configure(config_.model_watch, config_.agent.retry_window);
+  if (other_shadow) {
+    shadow_configured_ = *shadow;
+    life_->set_shadow(std::move(*shadow));
+  }
+  loop_.set_model(serving->model);
+  if (other_model) {
+    life_->begin(std::move(serving->model), std::move(serving->source),
+                 std::move(serving->previous));
+  }
+  loop_.hold(life_->should_hold());
   spdlog::set_level(spdlog::level::from_str(config_.agent.log_level));
   if (auto opened = open_maps(layout->sizes); !opened) co_return opened.error();
   build_services(*layout, *pinned);
@@ -253,6 +272,7 @@ void Agent::build_services(const Layout& layout, const PinnedState& pinned) {
                               was->value.slots == place.slots;
       service.adopt(same_place ? tables_->read_ring(id) : std::vector<std::uint32_t>{}, weights);
     }
+    service.hold(loop_.held());
     service.settle();
   }
 }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "agent/model_report.hpp"
 #include "base/clock.hpp"
 #include "config/address.hpp"
 #include "features/unseen_retries.hpp"
@@ -306,11 +307,7 @@ json::value status_json(const Agent& agent) {
   for (const std::string& line : agent.degraded()) degraded.push_back(json::string(line));
   return {{"schema", "petrel/status/v1"},
           {"version", PETREL_VERSION},
-          {"model",
-           {{"name", agent.model().name},
-            {"version", agent.model().version},
-            {"checksum", model_checksum(agent.model())},
-            {"held_out_auc", agent.model().training.held_out_auc}}},
+          {"model", model_status_json(agent.model(), agent.life(), agent.weights_held())},
           {"loop", loop_json(agent)},
           {"losses", losses_json(agent)},
           {"audit", audit_json(agent)},

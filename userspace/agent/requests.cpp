@@ -66,6 +66,7 @@ json::array lines_json(const std::vector<std::string>& lines) {
 }  // namespace
 
 asio::awaitable<ApiReply> Agent::answer(ApiRequest request) {
+  if (request.path.starts_with("/v1/model/")) co_return co_await answer_model(std::move(request));
   if (request.is_post) {
     if (request.path == "/v1/reload") co_return co_await answer_reload();
     if (request.path == "/v1/drain") co_return answer_drain(request);

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
-// The model that an agent scores by.
+// Which models an agent scores by.
 #pragma once
 
 #include "agent/agent.hpp"
-#include "score/model.hpp"
+#include "agent/model_store.hpp"
 
 namespace petrel {
 
-// The configuration's, or with --untrained one that scores everything alike. kUsage where a service
-// is to act on no model.
-Result<Model> model_for(const Config& config, const AgentOptions& options);
+// The configured one, or what was promoted over it; an untrained agent's knows nothing, and every
+// service must leave it at that. `at_start`: a promoted one that cannot be read is left aside.
+Result<ServingModel> model_for(const Config& config, const AgentOptions& options, bool at_start);
+
+// The configuration's shadow; none where it names none, or the live one.
+Result<std::optional<Model>> shadow_for(const Config& config, const Model& live);
 
 }  // namespace petrel

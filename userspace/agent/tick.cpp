@@ -29,6 +29,7 @@ bpf::backend_state state_of(const ServiceLoop& service, const BackendLoop& backe
 Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed) {
   tables_->beat(now_ns);
   follow_wall_clock();
+  if (life_->on_tick(features_.snapshot(), now_ns)) follow_model_state();
   begin_captures();
   if (auto drained = events_->drain(); !drained) return drained.error();
   if (auto read = read_counts(now_ns); !read) return read;
@@ -101,6 +102,7 @@ void Agent::on_event(const bpf::event& event) {
   ++events_in_tick_;
   if (event.type == bpf::EVENT_RETRY) ++facts_.retries_seen;
   if (event.type == bpf::EVENT_NO_RETRY && facts_.retries_seen > 0) --facts_.retries_seen;
+  life_->on_event(event);
   const auto probability_q16 = loop_.on_event(event);
   // A SYN that was moved on fails nobody: no retry is to come.
   if (probability_q16 && event.type != bpf::EVENT_MOVED) {
@@ -117,7 +119,8 @@ void Agent::write_decisions(ServiceLoop& service, std::span<const RingChange> ch
     backend.config.name.copy(weight.backend, sizeof(weight.backend) - 1);
     weight.base_weight = backend.leaving ? 0 : backend.config.weight;
     weight.drained_ns = backend.drained_ns;
-    weight.risk_q16 = backend.reading.risk_q16;
+    // Held: two choices must not go by it either.
+    weight.risk_q16 = service.held() ? 0 : backend.reading.risk_q16;
     weight.changed_ns = backend.changed_ns;
     // Draining is an order, not a conclusion: it is in force in each mode.
     const bool in_force = service.acts() || backend.drains();

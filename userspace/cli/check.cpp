@@ -47,7 +47,11 @@ int run_check(const CheckArguments& arguments) {
     }
     return print_json(problems, "");
   }
-  const auto model = load_model(config->agent.model);
+  auto model = load_model(config->agent.model);
+  if (const std::string& path = config->model_watch.shadow_model; model && !path.empty()) {
+    const auto shadow = load_model(path);
+    if (!shadow) model = Result<Model>(shadow.error().within("model_watch.shadow_model"));
+  }
   if (arguments.as_json) return print_json({}, model ? "" : model.error().message());
   if (!model) return fail(model.error());
   std::size_t backends = 0;

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <memory>
 
+#include "cli/model_life.hpp"
 #include "cli/verbs.hpp"
 #include "score/exactness.hpp"
 #include "score/model_sheet.hpp"
@@ -245,7 +246,7 @@ int run_verify(const ModelArguments& arguments) {
 }  // namespace
 
 void add_model(CLI::App& app, Action& action) {
-  CLI::App* command = app.add_subcommand("model", "Look into model files");
+  CLI::App* command = app.add_subcommand("model", "Look into model files, and the running agent's models");
   command->require_subcommand(1);
   using Run = int (*)(const ModelArguments&);
   const auto add = [&action, command](const char* name, const char* help, Run run) {
@@ -268,6 +269,7 @@ void add_model(CLI::App& app, Action& action) {
   verify->add_option("--vectors", arguments->vectors, "How many of them")
       ->check(CLI::Range(1, 100'000'000))
       ->capture_default_str();
+  add_model_life(*command, action);
 }
 
 }  // namespace petrel::cli

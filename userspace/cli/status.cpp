@@ -59,6 +59,38 @@ void print_service(const json::object& service) {
   }
 }
 
+std::string figure(const json::value& value) {
+  return value.is_null() ? "-" : fmt::format("{:.3f}", number(value));
+}
+
+// Whether the model is believed, and by what figures.
+void print_model(const json::object& model) {
+  const std::string state = text(model.at("state"));
+  if (state == "untrained") return;
+  const json::object& watch = model.at("watch").as_object();
+  const json::object& psi = watch.at("psi").as_object();
+  if (state == "drifted") {
+    fmt::print("model DRIFTED: {}; {}\n", text(model.at("reason")),
+               model.at("weights_held").as_bool()
+                   ? "configured weights until it fits again, or `petrel model accept`"
+                   : "reported only (drift_action)");
+  }
+  fmt::print("model {}: calibration error {} (limit {:.3g})  PSI {} (limit {:.3g})  AUC {}  log loss "
+             "{}  of {} rows, {} retried, in {} s ({:.3g} % of connections)\n",
+             state, figure(watch.at("ece")), number(watch.at("ece_limit")),
+             psi.at("references").as_bool() ? figure(psi.at("mean")) : "not known to the model file",
+             number(psi.at("limit")), figure(watch.at("auc")), figure(watch.at("log_loss")),
+             number(watch.at("rows")), number(watch.at("retried")), number(watch.at("window_s")),
+             100 * number(watch.at("sampled_share")));
+  if (const json::value& shadow = model.at("shadow"); !shadow.is_null()) {
+    const json::object& seen = shadow.at("watch").as_object();
+    fmt::print("shadow {} v{} ({}): calibration error {}  AUC {}  log loss {}  of {} rows\n",
+               text(shadow.at("name")), number(shadow.at("version")), text(shadow.at("checksum")),
+               figure(seen.at("ece")), figure(seen.at("auc")), figure(seen.at("log_loss")),
+               number(seen.at("rows")));
+  }
+}
+
 void print_verdicts(const json::object& verdicts) {
   fmt::print("\npackets:");
   for (const auto& item : verdicts) {
@@ -101,6 +133,7 @@ int run_status(const AgentAddress& address, bool as_json) {
              text(status.at("version")), number(loop.at("uptime_s")), text(model.at("name")),
              number(model.at("version")), text(model.at("checksum")),
              number(model.at("held_out_auc")));
+  print_model(model);
   fmt::print("ticks {}  late {}  last {} us  worst {} us  events {}  lost {}  retries seen {}  "
              "predicted {:.0f}\n",
              number(loop.at("ticks")), number(loop.at("late_ticks")),

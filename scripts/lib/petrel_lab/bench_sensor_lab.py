@@ -69,7 +69,8 @@ class SensorLab(Lab):
     def start_sensor(self, placement, backends=((WEB, WEB_PORT),), extra=""):
         """The agent, with the service at this placement and no balancer."""
         lines = ["[agent]", f'pin_path = "{self.facts["pin_path"]}"',
-                 f'socket = "{self.socket}"', f'model = "{self.model or "/nonexistent"}"', extra,
+                 f'socket = "{self.socket}"', f'state_dir = "{self.run_dir}/state"',
+                 f'model = "{self.model or "/nonexistent"}"', extra,
                  "[[service]]", 'name = "web"', f'address = "{WEB}"', "port = 80",
                  f'placement = "{placement}"']
         for i, (address, port) in enumerate(backends, 1):

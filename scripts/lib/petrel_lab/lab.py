@@ -177,6 +177,7 @@ class Lab:
                  f'pin_path = "{self.facts["pin_path"]}"',
                  f'socket = "{self.socket}"',
                  f"interfaces = {json.dumps(interfaces if balances else [])}",
+                 f'state_dir = "{self.run_dir}/state"',
                  f'model = "{model}"',
                  f'mode = "{mode}"',
                  extra,
