@@ -9,6 +9,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <random>
 
 #include "score/exactness.hpp"
@@ -89,6 +90,146 @@ TEST(ModelFile, AMedianOutsideTheTrainedRangeIsRefused) {
   });
   EXPECT_EQ(message_of(text),
             "model m.json: features[2].median_q16: expected an integer from 0 to 655360, found -1");
+}
+
+// The sample with all that a file may have.
+Model full_model() {
+  Model model = sample_model();
+  model.calibration_q16.emplace();
+  for (size_t i = 0; i < CALIBRATION_KNOTS; i++) {
+    // A curve with a level stretch, a steep one and a shift.
+    const int32_t at = CALIBRATION_FIRST_Q16 + static_cast<int32_t>(i << CALIBRATION_STEP_SHIFT);
+    (*model.calibration_q16)[i] = (at < -Q16_ONE ? at / 2 : at < Q16_ONE ? -Q16_ONE / 2 : at * 3) + 1234;
+  }
+  model.references = {
+      {.feature = 0, .point = Point::kWaitingSyn, .edges_q16 = {0}, .shares = {0.25, 0.75}},
+      {.feature = 0, .point = Point::kEnd, .edges_q16 = {-5, 7}, .shares = {0.5, 0.25, 0.25}},
+      {.feature = 3, .point = Point::kAnswer, .edges_q16 = {1}, .shares = {0.125, 0.875}}};
+  model.training.fit = FitFacts{.penalty = "l1",
+                                .class_weight = 2.5,
+                                .weigh_by_confidence = true,
+                                .without = {std::string(kFeatures[2].name)},
+                                .calibration = "isotonic",
+                                .log_loss = 0.1,
+                                .auc = 0.97,
+                                .ece = 0.01,
+                                .uncalibrated_log_loss = 0.12,
+                                .uncalibrated_ece = 0.05};
+  return model;
+}
+
+TEST(ModelFile, CalibrationReferencesAndFitReadBackAndAreInTheChecksum) {
+  const Model model = full_model();
+  const Result<Model> again = parse_model(serialize_model(model), "m.json");
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_TRUE(*again == model);
+  EXPECT_EQ(serialize_model(*again), serialize_model(model));
+  const std::string checksum = model_checksum(model);
+  Model other = model;
+  (*other.calibration_q16)[4]++;
+  EXPECT_NE(model_checksum(other), checksum);
+  EXPECT_FALSE(other == model);
+  other = model;
+  other.references[1].edges_q16[0]++;
+  EXPECT_NE(model_checksum(other), checksum);
+  other = model;
+  other.training.fit->ece = 0.02;
+  EXPECT_NE(model_checksum(other), checksum);
+}
+
+TEST(ModelFile, WithoutCalibrationReferencesAndFitItLoadsAsBefore) {
+  const std::string text = serialize_model(sample_model());
+  for (const char* word : {"calibration", "reference", "fit"}) {
+    EXPECT_EQ(text.find(word), std::string::npos) << word;
+  }
+  const Result<Model> model = parse_model(text, "m.json");
+  ASSERT_TRUE(model);
+  EXPECT_FALSE(model->calibration_q16);
+  EXPECT_TRUE(model->references.empty());
+  EXPECT_FALSE(model->training.fit);
+  const std::string with_null = changed([](json::object& m) { m["calibration"] = nullptr; });
+  EXPECT_EQ(message_of(with_null), "parsed");
+}
+
+TEST(ModelFile, WhatIsWrongWithTheNewMembersIsNamed) {
+  const auto feature = [](json::object& m, size_t i) -> json::object& {
+    return m["features"].as_array()[i].as_object();
+  };
+  const auto reference = [&feature](json::object& m) -> json::object& {
+    return feature(m, 0)["reference"].as_array()[1].as_object();
+  };
+  const auto knots = [](json::object& m) -> json::array& {
+    return m["calibration"].as_object()["knots_q16"].as_array();
+  };
+  const auto fit = [](json::object& m) -> json::object& {
+    return m["training"].as_object()["fit"].as_object();
+  };
+  const std::pair<std::function<void(json::object&)>, const char*> cases[] = {
+      {[](json::object& m) { m["calibration"] = 5; }, "calibration: expected an object, found 5"},
+      {[&](json::object& m) { knots(m).pop_back(); },
+       "calibration.knots_q16: expected a list of 33, found a list of 32"},
+      {[&](json::object& m) { knots(m)[7] = -1 << 30; },
+       "calibration.knots_q16[7]: expected an integer from "},
+      {[&](json::object& m) { knots(m)[0] = "a"; }, "calibration.knots_q16[0]: expected an integer"},
+      {[&](json::object& m) { knots(m)[32] = 1 << 30; },
+       "calibration.knots_q16[32]: expected an integer from "},
+      {[&](json::object& m) { knots(m)[9] = knots(m)[9].as_int64() + 1; }, "checksum: expected \""},
+      {[&](json::object& m) { m["calibration"].as_object()["more"] = 1; },
+       "calibration.more: expected no such field"},
+      {[&](json::object& m) { feature(m, 0)["reference"] = json::array(); },
+       "features[0].reference: expected a list of 1 to 4"},
+      {[&](json::object& m) { reference(m)["point"] = "later"; },
+       "features[0].reference[1].point: expected a decision point's name"},
+      {[&](json::object& m) { reference(m)["point"] = "waiting_syn"; },
+       "features[0].reference[1].point: expected a decision point's name, each once"},
+      {[&](json::object& m) { reference(m)["edges_q16"] = json::array{7, 7}; },
+       "features[0].reference[1].edges_q16[1]: expected an integer from 8"},
+      {[&](json::object& m) { reference(m)["edges_q16"] = json::array(); },
+       "features[0].reference[1].edges_q16: expected a list of 1 to 9"},
+      {[&](json::object& m) { reference(m)["shares"].as_array().pop_back(); },
+       "features[0].reference[1].shares: expected a list of 3, found a list of 2"},
+      {[&](json::object& m) { reference(m)["shares"].as_array()[0] = 0.6; },
+       "features[0].reference[1].shares: expected numbers that add up to 1"},
+      {[&](json::object& m) { reference(m)["shares"].as_array()[2] = -0.25; },
+       "features[0].reference[1].shares[2]: expected a number from 0 to 1"},
+      {[&](json::object& m) { fit(m)["penalty"] = "l3"; },
+       "training.fit.penalty: expected l1 or l2, found \"l3\""},
+      {[&](json::object& m) { fit(m)["weigh_by_confidence"] = 1; },
+       "training.fit.weigh_by_confidence: expected true or false, found 1"},
+      {[&](json::object& m) { fit(m).erase("ece"); },
+       "training.fit.ece: expected a number from 0 to 1, found nothing"},
+  };
+  const std::string good = serialize_model(full_model());
+  for (const auto& [change, expected] : cases) {
+    json::value document = json::parse(good);
+    change(document.as_object());
+    const std::string found = message_of(json::serialize(document));
+    EXPECT_EQ(found.rfind(std::string("model m.json: ") + expected, 0), 0U) << found;
+  }
+}
+
+TEST(Reference, BinsAreDecilesAndNoneIsEmpty) {
+  std::vector<int32_t> values;
+  for (int32_t i = 0; i < 1000; i++) values.push_back(999 - i);
+  const FeatureReference even = make_reference(1, Point::kEnd, values);
+  EXPECT_EQ(even.edges_q16, (std::vector<int32_t>{99, 199, 299, 399, 499, 599, 699, 799, 899}));
+  EXPECT_EQ(even.shares, std::vector<double>(10, 0.1));
+  EXPECT_EQ(reference_bin(even, 99), 0U);
+  EXPECT_EQ(reference_bin(even, 100), 1U);
+  EXPECT_EQ(reference_bin(even, INT32_MIN), 0U);
+  EXPECT_EQ(reference_bin(even, INT32_MAX), 9U);
+
+  for (const int ones : {50, 950}) {  // a flag, rare or common
+    std::vector<int32_t> flags(1000, 0);
+    std::fill_n(flags.begin(), ones, Q16_ONE);
+    const FeatureReference flag = make_reference(1, Point::kEnd, flags);
+    EXPECT_EQ(flag.edges_q16, std::vector<int32_t>{0});
+    ASSERT_EQ(flag.shares.size(), 2U);
+    EXPECT_DOUBLE_EQ(flag.shares[0], 1 - ones / 1000.0);
+    EXPECT_DOUBLE_EQ(flag.shares[1], ones / 1000.0);
+  }
+  std::vector<int32_t> constant(10, 5);
+  EXPECT_TRUE(make_reference(1, Point::kEnd, constant).edges_q16.empty());
 }
 
 TEST(ModelFile, WhatIsWrongIsToldInParts) {
@@ -374,6 +515,20 @@ TEST(Score, FewerBitsForACoefficientLoseMore) {
   }
   ASSERT_TRUE(quantize(model));
   EXPECT_TRUE(model == sample_model());
+}
+
+TEST(Score, CalibrationMovesTheProbabilityAndNotTheContributions) {
+  const Model plain = sample_model();
+  const Model model = full_model();
+  for (const FeatureVector& vector : vectors_within_trained(model, 3, 2000)) {
+    const int32_t log_odds = log_odds_q16(model, vector);
+    ASSERT_EQ(log_odds, log_odds_q16(plain, vector));
+    const int32_t expected =
+        bpf::calibrate_log_odds_q16(model.calibration_q16->data(), log_odds);
+    ASSERT_EQ(probability_q16(model, vector), bpf::sigmoid_q16(expected));
+    ASSERT_NEAR(float_calibrate(model, log_odds / double{Q16_ONE}), expected / double{Q16_ONE}, 2e-5);
+  }
+  EXPECT_LT(score_error(model, vectors_within_trained(model, 3, 20'000)).largest, 1e-4);
 }
 
 // Whatever the sizes of coefficients and ranges: the sum of what the file's mantissas and shifts say.

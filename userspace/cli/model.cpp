@@ -47,6 +47,14 @@ std::string values_text(const json::value& value) {
            (list->empty() ? "" : " (" + values_text(list->front()) + " ...)");
   }
   if (const json::string* const text = value.if_string()) return text->c_str();
+  if (const json::object* const object = value.if_object()) {
+    std::string text;
+    for (const auto& member : *object) {
+      text += (text.empty() ? "" : ", ") + std::string(member.key()) + " " +
+              values_text(member.value());
+    }
+    return text;
+  }
   if (value.is_double()) return fmt::format("{:.6g}", value.get_double());
   return json::serialize(value);
 }
@@ -60,6 +68,20 @@ void print_feature(const json::object& feature) {
              median == nullptr ? "-" : fmt::format("{:.4g}", median->to_number<double>() / Q16_ONE),
              number(feature, "min_q16") / Q16_ONE, number(feature, "max_q16") / Q16_ONE,
              json::serialize(feature.at("mantissa")), json::serialize(feature.at("shift")));
+}
+
+// Where the calibrated log-odds are others.
+void print_calibration(const json::object& model) {
+  const json::value* const calibration = model.if_contains("calibration");
+  const json::object* const object =
+      calibration != nullptr ? calibration->if_object() : nullptr;
+  const json::value* const knots = object != nullptr ? object->if_contains("knots_q16") : nullptr;
+  if (knots == nullptr || !knots->is_array()) return;
+  fmt::print("calibrated log-odds, from {:+} by 0.5:", CALIBRATION_FIRST_Q16 / Q16_ONE);
+  for (const json::value& knot : knots->get_array()) {
+    fmt::print(" {:+.2f}", knot.is_number() ? knot.to_number<double>() / Q16_ONE : std::nan(""));
+  }
+  fmt::print("\n");
 }
 
 void print_sheet(const ModelSheet& sheet) {
@@ -76,6 +98,7 @@ void print_sheet(const ModelSheet& sheet) {
   }
   fmt::print("bias {:+.6g} at the means; {} / 65536 at zeros\n", number(model, "bias"),
              json::serialize(model.at("bias_q16")));
+  print_calibration(model);
   fmt::print("{:<26} {:>11} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>11} {:>3}\n", "feature",
              "coefficient", "odds ratio", "mean", "scale", "median", "least", "most", "mantissa",
              ">>");

@@ -34,6 +34,15 @@ void archive_model(State& state, Model& model, std::uint32_t& kernel_generation)
     fields("bias", model.bias);
     fields("kernel_generation", kernel_generation);
   });
+  bool calibrated = model.calibration_q16.has_value();
+  state.line("model/calibration", [&](auto& fields) {
+    fields("calibrated", calibrated);
+    if (!calibrated) return model.calibration_q16.reset();
+    if (!model.calibration_q16) model.calibration_q16.emplace();
+    for (std::size_t i = 0; i < CALIBRATION_KNOTS; ++i) {
+      fields("knot_" + std::to_string(i) + "_q16", (*model.calibration_q16)[i]);
+    }
+  });
   for (std::size_t i = 0; i < kFeatureCount; ++i) {
     ModelFeature& feature = model.features[i];
     state.line("model/feature/" + std::string(kFeatures[i].name), [&](auto& fields) {

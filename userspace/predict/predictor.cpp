@@ -91,10 +91,15 @@ std::optional<InputProblem> Predictor::predict(const Request& request, Predictio
   finish(features, scored);
   prediction = Prediction();
   prediction.probability_q16 = scored.probability_q16;
-  prediction.log_odds = log_odds_q16(model_, features) / double{Q16_ONE};
+  const std::int32_t log_odds = log_odds_q16(model_, features);
+  prediction.log_odds = log_odds / double{Q16_ONE};
+  if (model_.calibration_q16) {
+    prediction.calibrated = calibrate_q16(model_, log_odds) / double{Q16_ONE};
+  }
   prediction.plan = *plan;
   if (scored.outside != 0) {
-    prediction.extrapolated = 1 / (1 + std::exp(-float_log_odds(model_, features)));
+    const double beyond = float_calibrate(model_, float_log_odds(model_, features));
+    prediction.extrapolated = 1 / (1 + std::exp(-beyond));
   }
   const FeatureVector taken = clamp_to_trained(model_, features);
   for (std::size_t i = 0; i < kFeatureCount; i++) {

@@ -36,7 +36,8 @@ struct PredictedFeature {
 
 struct Prediction {
   std::uint32_t probability_q16 = 0;
-  double log_odds = 0;
+  double log_odds = 0;             // bias and what each feature adds
+  std::optional<double> calibrated;  // the log-odds of the probability, where the model calibrates
   // In floating point with nothing clamped: beside the probability, where a feature is outside.
   std::optional<double> extrapolated;
   std::vector<PredictedFeature> features;  // all, the largest |log_odds| first

@@ -124,9 +124,11 @@ std::vector<std::string> prediction_notes(const Predictor& predictor, const Requ
 std::string prediction_text(const Predictor& predictor, const Request& request,
                             const Prediction& prediction) {
   const Model& model = predictor.model();
-  std::string out = fmt::format("retry probability {:.4f}  (log-odds {:+.3f}, model {}, {})\n",
-                                probability_of(prediction), prediction.log_odds, model_title(model),
-                                model_checksum(model));
+  const std::string calibrated =
+      prediction.calibrated ? fmt::format(", calibrated {:+.3f}", *prediction.calibrated) : "";
+  std::string out = fmt::format("retry probability {:.4f}  (log-odds {:+.3f}{}, model {}, {})\n",
+                                probability_of(prediction), prediction.log_odds, calibrated,
+                                model_title(model), model_checksum(model));
   add_outside(predictor, prediction, out);
   out += fmt::format("{:+8.3f}  {}\n", model.bias, "at the training means");
   for (const PredictedFeature& each : prediction.features) {
@@ -161,6 +163,8 @@ json::object prediction_json(const Predictor& predictor, const Request& request,
           {"probability", probability_of(prediction)},
           {"probability_q16", prediction.probability_q16},
           {"log_odds", prediction.log_odds},
+          {"calibrated_log_odds",
+           prediction.calibrated ? json::value(*prediction.calibrated) : json::value(nullptr)},
           {"bias", model.bias},
           {"extrapolated",
            prediction.extrapolated ? json::value(*prediction.extrapolated) : json::value(nullptr)},

@@ -62,6 +62,14 @@ int64_t Fields::integer(std::string_view name, int64_t least, int64_t most) {
   return least;
 }
 
+bool Fields::flag(std::string_view name) {
+  const boost::json::value* const found = find(name, "true or false");
+  if (found == nullptr) return false;
+  if (found->is_bool()) return found->get_bool();
+  fail(name, "true or false", *found);
+  return false;
+}
+
 std::string Fields::text(std::string_view name, size_t longest) {
   const std::string expected = range<size_t>("a string of length", 1, longest);
   const boost::json::value* const found = find(name, expected);

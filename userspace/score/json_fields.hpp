@@ -25,6 +25,7 @@ class Fields {
 
   double number(std::string_view name, double least, double most);
   int64_t integer(std::string_view name, int64_t least, int64_t most);
+  bool flag(std::string_view name);
   std::string text(std::string_view name, size_t longest);
   std::vector<std::string> texts(std::string_view name, size_t most, size_t longest);
   const boost::json::array& array(std::string_view name, size_t size);

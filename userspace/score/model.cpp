@@ -39,7 +39,9 @@ bool Model::operator==(const Model& other) const {
     }
   }
   return name == other.name && version == other.version && bias == other.bias &&
-         features == other.features && bias_q16 == other.bias_q16 && training == other.training;
+         features == other.features && bias_q16 == other.bias_q16 &&
+         calibration_q16 == other.calibration_q16 && references == other.references &&
+         training == other.training;
 }
 
 double round_to_file_digits(double value) {

@@ -18,6 +18,7 @@
 #include "base/input_problem.hpp"
 #include "bpf/model.h"
 #include "features/features.hpp"
+#include "score/reference.hpp"
 
 namespace petrel {
 
@@ -35,6 +36,24 @@ struct ModelFeature {
   bool operator==(const ModelFeature&) const = default;
 };
 
+using CalibrationKnots = std::array<int32_t, CALIBRATION_KNOTS>;
+
+// What a model's choice rests on, by cross-validation grouped by run on the training runs.
+struct FitFacts {
+  std::string penalty = "l2";        // or "l1"
+  double class_weight = 1;           // of retried rows; others weigh 1
+  bool weigh_by_confidence = false;  // rows stayed by the confidence in their labels
+  std::vector<std::string> without = {};  // features that were left out, whatever they tell
+  std::string calibration = "none";  // "platt", "isotonic": see docs/model.md
+  double log_loss = 0;               // of the model as it is shipped, on runs it was not fitted to
+  double auc = 0;
+  double ece = 0;
+  double uncalibrated_log_loss = 0;  // the same without the calibration
+  double uncalibrated_ece = 0;
+
+  bool operator==(const FitFacts&) const = default;
+};
+
 // How the model came to be, and how it did on runs that it never saw.
 struct TrainingFacts {
   std::string date;  // UTC, "2026-01-31"
@@ -48,6 +67,7 @@ struct TrainingFacts {
   double held_out_positive_share = 0;
   double held_out_auc = 0;
   double held_out_log_loss = 0;
+  std::optional<FitFacts> fit = {};  // files before it have none
 
   bool operator==(const TrainingFacts&) const = default;
 };
@@ -70,6 +90,8 @@ struct Model {
   std::array<ModelFeature, kFeatureCount> features{};
   std::array<bpf::model_coefficient, kFeatureCount> coefficients{};  // of raw Q16 features
   int32_t bias_q16 = 0;                                              // log-odds of a row of zeros
+  std::optional<CalibrationKnots> calibration_q16;  // from the log-odds above to calibrated ones
+  std::vector<FeatureReference> references;         // by feature, then point
   TrainingFacts training;
   // One for each feature and point at which it varies; files before them have none.
   std::vector<FeatureReference> references;

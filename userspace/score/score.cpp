@@ -17,8 +17,12 @@ FeatureVector clamp_to_trained(const Model& model, const FeatureVector& features
 
 int32_t log_odds_q16(const Model& model, const FeatureVector& features) {
   const bpf::scoring_model scoring = make_scoring_model(model);
-  return bpf::calibrate_log_odds_q16(
-      scoring.knots_q16, bpf::scoring_log_odds_q16(&scoring, features.data(), kFeatureCount));
+  return bpf::scoring_log_odds_q16(&scoring, features.data(), kFeatureCount);
+}
+
+int32_t calibrate_q16(const Model& model, int32_t log_odds) {
+  if (!model.calibration_q16) return log_odds;
+  return bpf::calibrate_log_odds_q16(model.calibration_q16->data(), log_odds);
 }
 
 uint32_t probability_q16(const Model& model, const FeatureVector& features) {
@@ -35,8 +39,22 @@ double float_log_odds(const Model& model, const FeatureVector& features) {
   return log_odds;
 }
 
+double float_calibrate(const Model& model, double log_odds) {
+  if (!model.calibration_q16) return log_odds;
+  const CalibrationKnots& knots = *model.calibration_q16;
+  constexpr double kFirst = CALIBRATION_FIRST_Q16 / double{Q16_ONE};
+  constexpr double kStep = (1 << CALIBRATION_STEP_SHIFT) / double{Q16_ONE};
+  constexpr double kLast = CALIBRATION_KNOTS - 1;
+  const double place = (log_odds - kFirst) / kStep;
+  if (place < 0) return knots.front() / double{Q16_ONE} + place * kStep;
+  if (place >= kLast) return knots.back() / double{Q16_ONE} + (place - kLast) * kStep;
+  const auto below = static_cast<size_t>(place);
+  return std::lerp(knots[below], knots[below + 1], place - static_cast<double>(below)) / Q16_ONE;
+}
+
 double float_probability(const Model& model, const FeatureVector& features) {
-  return 1 / (1 + std::exp(-float_log_odds(model, clamp_to_trained(model, features))));
+  const double log_odds = float_log_odds(model, clamp_to_trained(model, features));
+  return 1 / (1 + std::exp(-float_calibrate(model, log_odds)));
 }
 
 std::vector<Contribution> contributions(const Model& model, const FeatureVector& features) {

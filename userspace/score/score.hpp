@@ -18,10 +18,12 @@ FeatureVector clamp_to_trained(const Model& model, const FeatureVector& features
 // which model an event was scored by.
 bpf::scoring_model make_scoring_model(const Model& model, uint32_t generation = 1);
 
-// What the probability is the sigmoid of: after calibration.
+// Of the features alone, before calibration: bias and contributions add up to it.
 int32_t log_odds_q16(const Model& model, const FeatureVector& features);
+// By the model's calibration; as they are where it has none.
+int32_t calibrate_q16(const Model& model, int32_t log_odds);
 
-// 0 to 65536.
+// 0 to 65536, calibrated.
 inline uint32_t probability_q16(const bpf::scoring_model& model, const FeatureVector& features) {
   return bpf::score_probability_q16(&model, features.data(), kFeatureCount);
 }
@@ -32,6 +34,7 @@ uint32_t probability_q16(const Model& model, const FeatureVector& features);
 // Log-odds and probability in floating point, before quantization. The log-odds are of the features
 // as they are, not clamped; the probability's are, as in scoring.
 double float_log_odds(const Model& model, const FeatureVector& features);
+double float_calibrate(const Model& model, double log_odds);
 double float_probability(const Model& model, const FeatureVector& features);
 
 struct Contribution {
@@ -40,7 +43,7 @@ struct Contribution {
   int32_t log_odds_q16 = 0;  // added, relative to the training mean of the feature
 };
 
-// One for each feature that adds or takes anything, the largest magnitude first.
+// Of the log-odds before calibration. One for each feature that adds or takes anything, the largest magnitude first.
 std::vector<Contribution> contributions(const Model& model, const FeatureVector& features);
 
 }  // namespace petrel

@@ -60,7 +60,9 @@ bpf::scoring_model make_scoring_model(const Model& model, uint32_t generation) {
     group.at_zero += (zero - feature.min_q16) * group.factor[at];
   }
   for (int knot = 0; knot < CALIBRATION_KNOTS; knot++) {
-    scoring.knots_q16[knot] = CALIBRATION_FIRST_Q16 + (knot << CALIBRATION_STEP_SHIFT);
+    scoring.knots_q16[knot] = model.calibration_q16
+                                  ? (*model.calibration_q16)[static_cast<size_t>(knot)]
+                                  : CALIBRATION_FIRST_Q16 + (knot << CALIBRATION_STEP_SHIFT);
   }
   return scoring;
 }
