@@ -2,9 +2,11 @@
 #include "trainer/evaluation.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "score/score.hpp"
+#include "score/scorer.hpp"
 #include "trainer/rules.hpp"
 
 namespace petrel {
@@ -82,12 +84,13 @@ Estimate auc_gain(const Line& model, const Line& other) {
 }
 
 Probabilities predict(const Model& model, std::span<const Run* const> runs) {
+  const Scorer scorer(model);
   Probabilities result;
   for (const Run* run : runs) {
     std::vector<double>& probabilities = result.emplace_back();
     probabilities.reserve(run->rows.size());
     for (const LabelledRow& row : run->rows) {
-      probabilities.push_back(probability_q16(model, row.features) / double{Q16_ONE});
+      probabilities.push_back(scorer.probability_q16(row.features) / double{Q16_ONE});
     }
   }
   return result;
@@ -120,6 +123,14 @@ EvaluationReport evaluate_runs(const Model& model, std::span<const Run* const> r
   report.lead_time =
       measure_lead_time(runs, probabilities, options.working_point, evaluator.resamples());
 
+  for (size_t run = 0; run < runs.size(); run++) {
+    for (size_t i = 0; i < runs[run]->rows.size(); i++) {
+      const double exact = float_probability(model, runs[run]->rows[i].features);
+      report.largest_float_difference =
+          std::max(report.largest_float_difference, std::abs(probabilities[run][i] - exact));
+    }
+  }
+
   const auto rules_for = [&](const Measures& rows) {
     const double share =
         static_cast<double>(rows.retried) / static_cast<double>(std::max<uint64_t>(rows.rows, 1));
@@ -142,6 +153,19 @@ EvaluationReport evaluate_runs(const Model& model, std::span<const Run* const> r
                                 .auc_gain_waiting = auc_gain(waiting, on_waiting)});
   }
   return report;
+}
+
+BriefReport measure_brief(const Model& model, std::span<const Run* const> runs,
+                          const EvaluationOptions& options) {
+  const Evaluator evaluator(runs, options);
+  const Probabilities probabilities = predict(model, runs);
+  const Score predicted = [&](size_t run, size_t row) { return probabilities[run][row]; };
+  const ScoreKind kind{.is_probability = true, .threshold = options.working_point};
+  return {.all = evaluator.measure(evaluator.rank(predicted, kind, is_any)).measures,
+          .waiting = evaluator.measure(evaluator.rank(predicted, kind, is_waiting)).measures,
+          .median_lead_ms = measure_lead_time(runs, probabilities, options.working_point,
+                                              evaluator.resamples())
+                                .median_ms};
 }
 
 }  // namespace petrel

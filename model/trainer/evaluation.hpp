@@ -47,6 +47,7 @@ struct EvaluationReport {
   std::array<Measures, kPointCount> by_point{};           // by enum Point
   std::array<Measures, bpf::FAILURE_KINDS> by_failure{};  // by enum failure_kind; of outcomes only
   std::vector<CalibrationBin> calibration;                // of all rows, ascending
+  double largest_float_difference = 0;                    // |fixed - float| probability of any row
   LeadTime lead_time;
   std::vector<BaselineReport> baselines;
 };
@@ -56,5 +57,14 @@ struct EvaluationReport {
 // seconds.
 EvaluationReport evaluate_runs(const Model& model, std::span<const Run* const> runs,
                                const EvaluationOptions& options);
+
+// The most of it, for one of many groups of runs.
+struct BriefReport {
+  Measures all;
+  Measures waiting;
+  Estimate median_lead_ms;  // of retried requests that were predicted while they waited
+};
+BriefReport measure_brief(const Model& model, std::span<const Run* const> runs,
+                          const EvaluationOptions& options);
 
 }  // namespace petrel

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <memory>
+#include <vector>
 
 namespace petrel {
 namespace {
@@ -13,8 +15,7 @@ namespace {
 // liblinear penalizes the intercept as it does coefficients. Its feature is made large, so that
 // the intercept's own weight, and with it the penalty, is small.
 constexpr double kInterceptFeature = 10;
-// Newton's relative stopping tolerance: well below what quantization resolves.
-constexpr double kTolerance = 1e-5;
+constexpr unsigned kSolverSeed = 1;
 // Features are Q16: anything that varies at all has a larger standard deviation over real rows.
 constexpr double kLeastScale = 1e-6;
 
@@ -55,16 +56,26 @@ bool is_constant(const ModelFeature& feature) {
   return feature.min_q16 == feature.max_q16;
 }
 
-// The rows as liblinear wants them: standardized, dense, constant features left out.
-class Problem {
+struct FreeModel {
+  void operator()(::model* fitted) const { free_and_destroy_model(&fitted); }
+};
+
+}  // namespace
+
+std::string_view penalty_name(Penalty penalty) {
+  return penalty == Penalty::kL1 ? "l1" : "l2";
+}
+
+// Standardized and dense; features that are left out are not there.
+class LogisticProblem::Rows {
  public:
-  Problem(std::span<const Run* const> runs, const Model& model) {
+  Rows(std::span<const Run* const> runs, const Model& model, const FeatureSet& left_out) {
     size_t rows = 0;
     for (const Run* run : runs) rows += run->rows.size();
-    nodes_.reserve(rows * (kFeatureCount + 2));
+    nodes_.reserve(rows * (kFeatureCount - left_out.count() + 2));
     labels_.reserve(rows);
     for (const Run* run : runs) {
-      for (const LabelledRow& row : run->rows) add(row, model);
+      for (const LabelledRow& row : run->rows) add(row, model, left_out);
     }
     // Pointers are taken once the nodes no longer move.
     const size_t width = nodes_.size() / labels_.size();
@@ -77,12 +88,13 @@ class Problem {
   }
 
   const ::problem* get() const { return &problem_; }
+  size_t size() const { return labels_.size(); }
 
  private:
-  void add(const LabelledRow& row, const Model& model) {
+  void add(const LabelledRow& row, const Model& model, const FeatureSet& left_out) {
     for (size_t i = 0; i < kFeatureCount; i++) {
+      if (left_out[i]) continue;
       const ModelFeature& feature = model.features[i];
-      if (is_constant(feature)) continue;
       const double value = (unit_value(row.features[i]) - feature.mean) / feature.scale;
       nodes_.push_back({static_cast<int>(i) + 1, value});
     }
@@ -97,31 +109,43 @@ class Problem {
   ::problem problem_{};
 };
 
-struct FreeModel {
-  void operator()(::model* fitted) const { free_and_destroy_model(&fitted); }
-};
+LogisticProblem::LogisticProblem(std::span<const Run* const> runs, const FeatureSet& without)
+    : left_out_(without) {
+  standardize(runs, standardized_);
+  for (size_t i = 0; i < kFeatureCount; i++) {
+    if (is_constant(standardized_.features[i])) left_out_.set(i);
+  }
+  rows_ = std::make_unique<Rows>(runs, standardized_, left_out_);
+}
 
-}  // namespace
+LogisticProblem::~LogisticProblem() = default;
 
-Result<Model> fit_logistic(std::span<const Run* const> runs, double c) {
-  Model model;
-  standardize(runs, model);
-  const Problem problem(runs, model);
+size_t LogisticProblem::rows() const {
+  return rows_->size();
+}
 
-  parameter settings{};
-  settings.solver_type = L2R_LR;
-  settings.C = c;
-  settings.eps = kTolerance;
+Result<Model> LogisticProblem::fit(const FitSettings& settings) const {
+  int weight_label = 1;
+  double weight = settings.class_weight;
+  parameter solver{};
+  solver.solver_type = settings.penalty == Penalty::kL1 ? L1R_LR : L2R_LR;
+  solver.C = settings.c;
+  solver.eps = settings.tolerance;
+  solver.nr_weight = 1;
+  solver.weight_label = &weight_label;
+  solver.weight = &weight;
   set_print_string_function([](const char*) {});
-  if (const char* const wrong = check_parameter(problem.get(), &settings); wrong != nullptr) {
+  if (const char* const wrong = check_parameter(rows_->get(), &solver); wrong != nullptr) {
     return Error(ExitCode::kRuntime, std::string("liblinear: ") + wrong);
   }
-  const std::unique_ptr<::model, FreeModel> fitted(::train(problem.get(), &settings));
+  std::srand(kSolverSeed);
+  const std::unique_ptr<::model, FreeModel> fitted(::train(rows_->get(), &solver));
 
   // liblinear's positive class is whichever label it met first.
   const double sign = fitted->label[0] == 1 ? 1 : -1;
+  Model model = standardized_;
   for (size_t i = 0; i < kFeatureCount; i++) {
-    if (is_constant(model.features[i])) continue;
+    if (left_out_[i]) continue;
     model.features[i].coefficient = round_to_file_digits(sign * fitted->w[i]);
   }
   model.bias = round_to_file_digits(sign * fitted->w[kFeatureCount] * kInterceptFeature);

@@ -35,6 +35,12 @@ double roc_auc(std::span<const double> scores, std::span<const uint8_t> labels) 
   return std::isnan(auc) ? 0.5 : auc;
 }
 
+double calibration_error(std::span<const double> probabilities, std::span<const uint8_t> labels) {
+  const double ece = rank(probabilities, labels, {.is_probability = true})
+                         .measure()[static_cast<size_t>(Measure::kEce)];
+  return std::isnan(ece) ? 0 : ece;
+}
+
 double log_loss_of(double probability, bool retried) {
   const double happened = retried ? probability : 1 - probability;
   return -std::log(std::clamp(happened, kLeastProbability, 1 - kLeastProbability));
@@ -68,13 +74,15 @@ Evaluation evaluate(const Model& model, std::span<const Run* const> runs) {
   result.rows = labels.size();
   result.positive_share = share(labels);
   result.auc = roc_auc(probabilities, labels);
+  result.ece = calibration_error(probabilities, labels);
   result.log_loss = log_loss(probabilities, labels);
   const std::vector<double> constant(labels.size(), result.positive_share);
   result.base_rate_log_loss = log_loss(constant, labels);
   for (size_t point = 0; point < kPointCount; point++) {
     result.by_point[point] = {.rows = point_labels[point].size(),
                               .positive_share = share(point_labels[point]),
-                              .auc = roc_auc(point_probabilities[point], point_labels[point])};
+                              .auc = roc_auc(point_probabilities[point], point_labels[point]),
+                              .ece = calibration_error(point_probabilities[point], point_labels[point])};
   }
   result.calibration = rank(probabilities, labels, {.is_probability = true}).calibration();
   return result;

@@ -17,6 +17,9 @@ namespace petrel {
 // 0.5 where there is only one class. The spans have equal length.
 double roc_auc(std::span<const double> scores, std::span<const uint8_t> labels);
 
+// Mean distance of predicted and retried share over 10 bins of equal mass; 0 of no rows.
+double calibration_error(std::span<const double> probabilities, std::span<const uint8_t> labels);
+
 // Mean -ln of the probability given to what happened; probabilities are kept off 0 and 1 by 2^-17,
 // half of what the fixed-point score resolves.
 double log_loss(std::span<const double> probabilities, std::span<const uint8_t> labels);
@@ -35,12 +38,14 @@ struct PointResult {
   uint64_t rows = 0;
   double positive_share = 0;
   double auc = 0.5;
+  double ece = 0;  // expected calibration error over 10 bins of equal mass
 };
 
 struct Evaluation {
   uint64_t rows = 0;
   double positive_share = 0;
   double auc = 0.5;
+  double ece = 0;
   double log_loss = 0;
   double base_rate_log_loss = 0;                    // of predicting the positive share always
   std::array<PointResult, kPointCount> by_point{};  // by enum Point

@@ -3,148 +3,32 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <random>
-#include <set>
 
 #include "score/score.hpp"
-#include "trainer/logistic.hpp"
 
 namespace petrel {
 namespace {
 
-using RunPointers = std::vector<const Run*>;
-
-constexpr size_t kLeastRuns = 3;
-// Draws that leave one side with only one class are drawn again, at most this often.
-constexpr int kMostDraws = 100;
+// What liblinear is given to choose by, and to calibrate by: more rows of the same runs tell little
+// more, and each fit costs as many passes over them as the whole set would.
+constexpr size_t kSelectionRows = 60'000;
+constexpr size_t kCalibrationRows = 120'000;
 // Where cross-validation cannot tell: liblinear's own default.
 constexpr double kUntriedC = 1;
-
-struct Split {
-  RunPointers training;
-  RunPointers held_out;
-};
-
-uint64_t count_rows(const RunPointers& runs) {
-  uint64_t rows = 0;
-  for (const Run* run : runs) rows += run->rows.size();
-  return rows;
-}
-
-bool has_both_classes(const RunPointers& runs) {
-  bool seen[2] = {false, false};
-  for (const Run* run : runs) {
-    for (const LabelledRow& row : run->rows) seen[row.retried ? 1 : 0] = true;
-  }
-  return seen[0] && seen[1];
-}
-
-// Fisher-Yates by hand: std::shuffle's order is the library's own affair.
-void shuffle(RunPointers& runs, std::mt19937_64& random) {
-  for (size_t i = runs.size(); i > 1; i--) std::swap(runs[i - 1], runs[random() % i]);
-}
-
-bool by_name(const Run* left, const Run* right) {
-  return left->name < right->name;
-}
+// The same of both solvers would make L1's hundreds of times slower.
+constexpr double kL2Tolerance = 1e-5;
+constexpr double kL1Tolerance = 1e-4;
+constexpr double kUnseenTolerance = 1e-4;
 
 Error input_error(const std::string& message) {
   return Error(ExitCode::kInput, "train: " + message);
 }
 
-Result<Split> split_as_named(const RunPointers& runs, const std::vector<std::string>& names) {
-  std::set<std::string> wanted(names.begin(), names.end());
-  Split split;
-  for (const Run* run : runs) {
-    (wanted.erase(run->name) > 0 ? split.held_out : split.training).push_back(run);
-  }
-  if (!wanted.empty()) {
-    return input_error("expected a run named " + *wanted.begin() + " to hold out, found none");
-  }
-  if (split.training.size() < 2) {
-    return input_error("expected 2 runs or more to train on, found " +
-                       std::to_string(split.training.size()));
-  }
-  if (!has_both_classes(split.training) || !has_both_classes(split.held_out)) {
-    return input_error(
-        "expected retried and other rows on both sides of the split, found a side "
-        "with only one of them");
-  }
-  return split;
-}
-
-Result<Split> draw_split(RunPointers runs, const TrainingOptions& options) {
-  const double wanted = std::round(options.held_out_share * static_cast<double>(runs.size()));
-  const auto held_out =
-      static_cast<std::ptrdiff_t>(std::clamp(wanted, 1.0, static_cast<double>(runs.size() - 2)));
-  std::mt19937_64 random(options.seed);
-  for (int draw = 0; draw < kMostDraws; draw++) {
-    shuffle(runs, random);
-    Split split{{runs.begin() + held_out, runs.end()}, {runs.begin(), runs.begin() + held_out}};
-    if (!has_both_classes(split.training) || !has_both_classes(split.held_out)) continue;
-    // Sorted, so that the order in which files were named changes nothing.
-    std::sort(split.training.begin(), split.training.end(), by_name);
-    std::sort(split.held_out.begin(), split.held_out.end(), by_name);
-    return split;
-  }
-  return input_error(
-      "expected retried and other rows in both the training and the held-out runs, "
-      "found no such split: capture more runs with and without faults");
-}
-
-Result<Split> split_runs(std::span<const Run> runs, const TrainingOptions& options) {
-  RunPointers all;
-  for (const Run& run : runs) {
-    if (!run.rows.empty()) all.push_back(&run);
-  }
-  if (all.size() < kLeastRuns) {
-    return input_error("expected " + std::to_string(kLeastRuns) +
-                       " runs or more with rows, found " + std::to_string(all.size()));
-  }
-  if (!has_both_classes(all)) {
-    return input_error("expected retried and other rows, found only one of them");
-  }
-  std::sort(all.begin(), all.end(), by_name);
-  if (!options.held_out_runs.empty()) return split_as_named(all, options.held_out_runs);
-  return draw_split(std::move(all), options);
-}
-
-// Each run is validated once, by a model that saw none of its rows. Empty where no fold leaves
-// both classes to fit on.
-Result<std::optional<CandidateResult>> cross_validate(const RunPointers& training, double c,
-                                                      size_t folds) {
-  std::vector<double> probabilities;
-  std::vector<uint8_t> labels;
-  folds = std::clamp<size_t>(folds, 2, training.size());
-  for (size_t fold = 0; fold < folds; fold++) {
-    RunPointers fitted;
-    RunPointers validated;
-    for (size_t i = 0; i < training.size(); i++) {
-      (i % folds == fold ? validated : fitted).push_back(training[i]);
-    }
-    if (!has_both_classes(fitted)) continue;
-    const Result<Model> model = fit_logistic(fitted, c);
-    if (!model) return model.error();
-    for (const Run* run : validated) {
-      for (const LabelledRow& row : run->rows) {
-        probabilities.push_back(float_probability(*model, row.features));
-        labels.push_back(row.retried);
-      }
-    }
-  }
-  if (labels.empty()) return std::optional<CandidateResult>();
-  return std::optional<CandidateResult>(
-      {.c = c, .log_loss = log_loss(probabilities, labels), .auc = roc_auc(probabilities, labels)});
-}
-
-// The least log loss, and of equals the strongest regularisation: the candidates ascend.
-double best_c(const std::vector<CandidateResult>& candidates) {
-  if (candidates.empty()) return kUntriedC;
-  const auto less = [](const auto& left, const auto& right) {
-    return left.log_loss < right.log_loss;
-  };
-  return std::min_element(candidates.begin(), candidates.end(), less)->c;
+RunPointers pointers_to(const std::vector<Run>& runs) {
+  RunPointers pointers;
+  for (const Run& run : runs) pointers.push_back(&run);
+  return pointers;
 }
 
 double largest_difference(const Model& model, std::span<const Run> runs) {
@@ -173,6 +57,23 @@ void note_medians(const RunPointers& runs, Model& model) {
   }
 }
 
+// At each decision point where the feature varies.
+void note_references(const RunPointers& runs, Model& model) {
+  std::vector<int32_t> values;
+  for (size_t i = 0; i < kFeatureCount; i++) {
+    for (size_t point = 0; point < kPointCount; point++) {
+      values.clear();
+      for (const Run* run : runs) {
+        for (const LabelledRow& row : run->rows) {
+          if (row.point == static_cast<Point>(point)) values.push_back(row.features[i]);
+        }
+      }
+      FeatureReference reference = make_reference(i, static_cast<Point>(point), values);
+      if (!reference.edges_q16.empty()) model.references.push_back(std::move(reference));
+    }
+  }
+}
+
 void note_facts(const Split& split, const TrainingOptions& options, TrainingReport& report) {
   TrainingFacts& facts = report.model.training;
   facts.date = options.date;
@@ -185,6 +86,8 @@ void note_facts(const Split& split, const TrainingOptions& options, TrainingRepo
   facts.held_out_positive_share = round_to_file_digits(report.held_out.positive_share);
   facts.held_out_auc = round_to_file_digits(report.held_out.auc);
   facts.held_out_log_loss = round_to_file_digits(report.held_out.log_loss);
+  facts.fit->weigh_by_confidence = options.weigh_by_confidence;
+  facts.fit->without = options.without;
 }
 
 // The rows that stay, by their labels' confidence. By name, so that the order of the runs and what
@@ -203,16 +106,77 @@ std::vector<Run> thin_out(const RunPointers& runs, uint64_t seed) {
   return thinned;
 }
 
+std::vector<CalibrationMethod> methods_of(const std::optional<CalibrationMethod>& wanted) {
+  if (wanted) return {*wanted};
+  return {CalibrationMethod::kNone, CalibrationMethod::kPlatt, CalibrationMethod::kIsotonic};
+}
+
 }  // namespace
 
+Result<FeatureSet> features_named(const std::vector<std::string>& names) {
+  FeatureSet set;
+  for (const std::string& name : names) {
+    const auto found = std::find_if(kFeatures.begin(), kFeatures.end(),
+                                    [&name](const FeatureInfo& info) { return info.name == name; });
+    if (found == kFeatures.end()) {
+      return input_error("expected features to leave out, found " + name);
+    }
+    set.set(static_cast<size_t>(found - kFeatures.begin()));
+  }
+  return set;
+}
+
+Result<Model> fit_as_chosen(const RunPointers& training, const FitChoice& choice,
+                            const FoldOptions& folds, FitReport* report) {
+  const size_t rows = count_rows(training);
+  const std::vector<Run> thinned = thin_connections(training, kCalibrationRows, folds.seed);
+  FitSettings settings{.penalty = choice.penalty,
+                       .c = choice.c,
+                       .class_weight = choice.class_weight,
+                       .tolerance = kUnseenTolerance};
+  const auto unseen = score_unseen(pointers_to(thinned), settings, rows, folds);
+  if (!unseen) return unseen.error();
+  // "None" is measured always, to say what calibrating gained.
+  FitReport found;
+  Calibration calibration;
+  if (!unseen->rows.empty()) {
+    found.calibrations = try_calibrations(methods_of(choice.calibration), *unseen);
+    found.chosen = best_calibration(found.calibrations);
+    found.uncalibrated = try_calibrations({CalibrationMethod::kNone}, *unseen).front();
+    calibration = learn_calibration(found.chosen, *unseen);
+    found.chosen.method = calibration.method;
+  }
+  settings.tolerance = choice.penalty == Penalty::kL1 ? kL1Tolerance : kL2Tolerance;
+  Result<Model> model = LogisticProblem(training, folds.without).fit(settings);
+  if (!model) return model.error();
+  if (const auto done = calibrate(*model, calibration); !done) return done.error();
+  model->training.c = round_to_file_digits(choice.c);
+  model->training.fit = {
+      .penalty = std::string(penalty_name(choice.penalty)),
+      .class_weight = choice.class_weight,
+      .without = {},
+      .calibration = std::string(calibration_name(calibration.method)),
+      .log_loss = round_to_file_digits(found.chosen.log_loss),
+      .auc = round_to_file_digits(found.chosen.auc),
+      .ece = round_to_file_digits(found.chosen.ece),
+      .uncalibrated_log_loss = round_to_file_digits(found.uncalibrated.log_loss),
+      .uncalibrated_ece = round_to_file_digits(found.uncalibrated.ece)};
+  if (report != nullptr) *report = std::move(found);
+  return model;
+}
+
 Result<TrainingReport> train(std::span<const Run> runs, const TrainingOptions& options) {
-  Result<Split> split = split_runs(runs, options);
+  const auto without = features_named(options.without);
+  if (!without) return without.error();
+  Result<Split> split = split_runs(runs, {.seed = options.seed,
+                                          .held_out_share = options.held_out_share,
+                                          .held_out_runs = options.held_out_runs});
   if (!split) return split.error();
-  std::vector<Run> thinned;
+  std::vector<Run> confident;
   if (options.weigh_by_confidence) {
-    thinned = thin_out(split->training, options.seed);
+    confident = thin_out(split->training, options.seed);
     split->training.clear();
-    for (const Run& run : thinned) {
+    for (const Run& run : confident) {
       if (!run.rows.empty()) split->training.push_back(&run);
     }
     if (split->training.size() < 2 || !has_both_classes(split->training)) {
@@ -220,23 +184,32 @@ Result<TrainingReport> train(std::span<const Run> runs, const TrainingOptions& o
     }
   }
 
+  const auto say = [&options](const std::string& what) {
+    if (options.progress) options.progress(what);
+  };
   TrainingReport report;
-  std::vector<double> to_try = options.c_candidates;
-  std::sort(to_try.begin(), to_try.end());
-  for (const double c : to_try) {
-    const auto candidate = cross_validate(split->training, c, options.folds);
-    if (!candidate) return candidate.error();
-    if (*candidate) report.candidates.push_back(**candidate);
-  }
-  const double c = best_c(report.candidates);
+  const FoldOptions folds{.folds = options.folds, .seed = options.seed, .without = *without};
+  const std::vector<Run> few = thin_connections(split->training, kSelectionRows, options.seed);
+  report.selection_rows = count_rows(pointers_to(few));
+  auto candidates = try_candidates(pointers_to(few), options.grid, count_rows(split->training),
+                                   options.calibration != CalibrationMethod::kNone, folds, say);
+  if (!candidates) return candidates.error();
+  report.candidates = std::move(*candidates);
+  report.chosen = best_candidate(report.candidates).value_or(CandidateResult{.c = kUntriedC});
 
-  const Result<Model> fitted = fit_logistic(split->training, c);
+  say("calibrating and fitting on " + std::to_string(count_rows(split->training)) + " rows");
+  const FitChoice choice{
+      .penalty = report.chosen.penalty,
+      .c = report.chosen.c,
+      .class_weight = class_weight_of(report.chosen.class_weight, split->training),
+      .calibration = options.calibration};
+  const auto fitted = fit_as_chosen(split->training, choice, folds, &report.fit);
   if (!fitted) return fitted.error();
   report.model = *fitted;
   note_medians(split->training, report.model);
+  note_references(split->training, report.model);
   report.model.name = options.name;
   report.model.version = options.version;
-  report.model.training.c = round_to_file_digits(c);
   report.training = evaluate(report.model, std::span<const Run* const>(split->training));
   report.held_out = evaluate(report.model, std::span<const Run* const>(split->held_out));
   report.baselines = baselines(split->held_out);

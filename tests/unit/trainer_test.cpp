@@ -10,45 +10,12 @@
 
 #include "features/feature_state.hpp"
 #include "score/score.hpp"
+#include "synthetic_runs.hpp"
 #include "telemetry/labeller.hpp"
 #include "trainer/logistic.hpp"
 
 namespace petrel {
 namespace {
-
-constexpr double kTrueBias = -2;
-constexpr std::array<double, 4> kTrueCoefficients = {1.5, -1, 0.5, 0};
-
-using Runs = std::vector<Run>;  // in a test's body, Run is GoogleTest's own
-
-// Uniform on [0, 1) from a generator whose sequence the standard fixes, unlike its distributions.
-double uniform(std::mt19937_64& random) {
-  return static_cast<double>(random() >> 11) / static_cast<double>(1ULL << 53);
-}
-
-// Runs of rows with 4 features that vary in [0, 4), the rest constant, labelled by the true model.
-Runs synthetic_runs(size_t runs, size_t rows_per_run, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  Runs result;
-  for (size_t r = 0; r < runs; r++) {
-    Run run{"run-" + std::to_string(r), {}};
-    for (size_t i = 0; i < rows_per_run; i++) {
-      LabelledRow row;
-      row.elapsed_ns = random() % 1000;
-      row.point = static_cast<Point>(random() % kPointCount);
-      double log_odds = kTrueBias;
-      for (size_t f = 0; f < kTrueCoefficients.size(); f++) {
-        row.features[f] = static_cast<int32_t>(random() % (4 * Q16_ONE));
-        log_odds += kTrueCoefficients[f] * row.features[f] / Q16_ONE;
-      }
-      row.features[10] = 7;
-      row.retried = uniform(random) < 1 / (1 + std::exp(-log_odds));
-      run.rows.push_back(row);
-    }
-    result.push_back(std::move(run));
-  }
-  return result;
-}
 
 TEST(Trainer, RecoversAKnownModel) {
   const Runs runs = synthetic_runs(8, 3000, 1);
@@ -66,6 +33,11 @@ TEST(Trainer, RecoversAKnownModel) {
   for (const CalibrationBin& bin : report->held_out.calibration) {
     EXPECT_NEAR(bin.mean_predicted, bin.share_retried, 0.06);
   }
+  EXPECT_LT(report->held_out.ece, 0.03);
+  ASSERT_TRUE(model.training.fit);
+  EXPECT_EQ(model.training.fit->class_weight, 1);
+  EXPECT_EQ(model.training.fit->penalty, "l2");
+  EXPECT_EQ(report->candidates.size(), 30U);
   ASSERT_EQ(report->baselines.size(), 3U);
   EXPECT_NEAR(report->baselines[0].auc, 0.5, 0.03);
 }
@@ -167,6 +139,132 @@ TEST(Trainer, HeldOutRowsDoNotTouchTheModel) {
   EXPECT_EQ(before->model.features, after->model.features);
   EXPECT_EQ(before->model.bias_q16, after->model.bias_q16);
   EXPECT_LT(after->held_out.auc, before->held_out.auc);
+}
+
+TEST(Trainer, FeaturesLeftOutGetNoWeightWhateverTheyTell) {
+  const Runs runs = synthetic_runs(6, 1000, 11);
+  const std::string strongest(kFeatures[0].name);
+  const Result<TrainingReport> whole = train(runs, {});
+  const Result<TrainingReport> report = train(runs, {.without = {strongest}});
+  ASSERT_TRUE(whole && report);
+  EXPECT_NE(whole->model.features[0].coefficient, 0);
+  EXPECT_EQ(report->model.features[0].coefficient, 0);
+  EXPECT_EQ(report->model.coefficients[0].mantissa, 0);
+  EXPECT_EQ(report->model.training.fit->without, std::vector<std::string>{strongest});
+  EXPECT_LT(report->held_out.auc, whole->held_out.auc);
+  const Result<TrainingReport> unknown = train(runs, {.without = {"nothing"}});
+  ASSERT_FALSE(unknown);
+  EXPECT_NE(unknown.error().message().find("found nothing"), std::string::npos);
+}
+
+// Of features that tell nothing the L1 penalty leaves none: what it is for.
+TEST(Trainer, ThePenaltyIsWhatWasAskedFor) {
+  Runs runs = synthetic_runs(6, 1500, 12);
+  std::mt19937_64 random(13);
+  for (auto& run : runs) {
+    for (LabelledRow& row : run.rows) {
+      for (size_t f = 12; f < 18; f++) row.features[f] = static_cast<int32_t>(random() % Q16_ONE);
+    }
+  }
+  size_t zeros[2] = {};
+  for (const Penalty penalty : {Penalty::kL2, Penalty::kL1}) {
+    TrainingOptions options;
+    options.grid.penalties = {penalty};
+    options.grid.class_weights = {ClassWeight::kOne};
+    options.grid.cs = {0.005};
+    options.calibration = CalibrationMethod::kNone;
+    const Result<TrainingReport> report = train(runs, options);
+    ASSERT_TRUE(report) << report.error().message();
+    EXPECT_EQ(report->model.training.fit->penalty, penalty_name(penalty));
+    for (size_t f = 12; f < 18; f++) zeros[static_cast<size_t>(penalty)] += report->model.features[f].coefficient == 0;
+  }
+  EXPECT_EQ(zeros[0], 0U);
+  EXPECT_GE(zeros[1], 4U);
+}
+
+TEST(Trainer, AClassWeightComesFromTheSharesOfTheLabels) {
+  Runs runs = synthetic_runs(1, 1000, 14);
+  for (size_t i = 0; i < 1000; i++) runs[0].rows[i].retried = i % 10 == 0;
+  const RunPointers pointers = {runs.data()};
+  EXPECT_EQ(class_weight_of(ClassWeight::kOne, pointers), 1);
+  EXPECT_EQ(class_weight_of(ClassWeight::kBalanced, pointers), 9);
+  EXPECT_EQ(class_weight_of(ClassWeight::kRoot, pointers), 3);
+}
+
+TEST(Trainer, OfCandidatesThatAreAlikeTheSimplestIsTaken) {
+  const CandidateResult heavy{Penalty::kL2, ClassWeight::kBalanced, 0.1, 0.49995, 0.6, 0.9};
+  const CandidateResult sparse{Penalty::kL1, ClassWeight::kOne, 0.1, 0.4999, 0.5, 0.9};
+  const CandidateResult plain{Penalty::kL2, ClassWeight::kOne, 0.1, 0.5, 0.5, 0.9};
+  const CandidateResult worse{Penalty::kL2, ClassWeight::kOne, 1, 0.51, 0.51, 0.9};
+  EXPECT_EQ(best_candidate({sparse, heavy, worse, plain})->log_loss, plain.log_loss);
+  EXPECT_EQ(best_candidate({heavy, worse, sparse})->class_weight, ClassWeight::kBalanced);
+  const CandidateResult better{Penalty::kL1, ClassWeight::kRoot, 0.1, 0.45, 0.5, 0.9};
+  EXPECT_EQ(best_candidate({plain, better})->penalty, Penalty::kL1);
+  EXPECT_FALSE(best_candidate({}));
+}
+
+TEST(Trainer, ThinningKeepsConnectionsWhole) {
+  Runs runs = synthetic_runs(2, 4000, 15);
+  for (auto& run : runs) {
+    for (size_t i = 0; i < run.rows.size(); i++) run.rows[i].connection_id = i / 4;
+  }
+  const RunPointers pointers = {&runs[0], &runs[1]};
+  const Runs thinned = thin_connections(pointers, 2000, 1);
+  ASSERT_EQ(thinned.size(), 2U);
+  for (const auto& run : thinned) {
+    EXPECT_NEAR(static_cast<double>(run.rows.size()), 1000, 200);
+    for (size_t i = 0; i + 3 < run.rows.size(); i += 4) {
+      EXPECT_EQ(run.rows[i].connection_id, run.rows[i + 3].connection_id);
+    }
+  }
+  EXPECT_EQ(thin_connections(pointers, 8000, 1)[0].rows, runs[0].rows);
+}
+
+// Each row is scored by a model that saw no row of its run: what a run's own features give away of
+// its labels must not help.
+TEST(Trainer, NoRunIsScoredByAModelThatSawIt) {
+  Runs runs = synthetic_runs(10, 400, 16);
+  std::mt19937_64 random(17);
+  for (size_t r = 0; r < runs.size(); r++) {
+    // Feature 5 is 1 in one run only, where all were retried; the other features tell nothing.
+    for (LabelledRow& row : runs[r].rows) {
+      row.features = {};
+      row.features[5] = r == 0 ? Q16_ONE : 0;
+      row.features[6] = static_cast<int32_t>(random() % Q16_ONE);
+      row.retried = r == 0 || uniform(random) < 0.1;
+    }
+  }
+  RunPointers pointers;
+  for (const auto& run : runs) pointers.push_back(&run);
+  const Result<UnseenRows> unseen = score_unseen(pointers, {.c = 1}, 4000, {});
+  ASSERT_TRUE(unseen);
+  EXPECT_EQ(unseen->rows.size(), 4000U);
+  for (size_t i = 0; i < unseen->rows.size(); i++) {
+    EXPECT_LT(unseen->rows[i].log_odds, 0) << unseen->run[i];
+  }
+}
+
+TEST(Trainer, ReferencesAreSharesOfTheTrainingRowsByPoint) {
+  const Runs runs = synthetic_runs(4, 2000, 18);
+  const Result<TrainingReport> report = train(runs, {.held_out_runs = {"run-3"}});
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->model.references.size(), kTrueCoefficients.size() * kPointCount);
+  for (const FeatureReference& reference : report->model.references) {
+    ASSERT_EQ(reference.edges_q16.size(), kMostReferenceEdges);
+    std::vector<double> counts(reference.shares.size());
+    double rows = 0;
+    for (size_t r = 0; r < 3; r++) {
+      for (const LabelledRow& row : runs[r].rows) {
+        if (row.point != reference.point) continue;
+        counts[reference_bin(reference, row.features[reference.feature])]++;
+        rows++;
+      }
+    }
+    for (size_t i = 0; i < counts.size(); i++) {
+      EXPECT_NEAR(counts[i] / rows, reference.shares[i], 1e-8);
+      EXPECT_NEAR(reference.shares[i], 0.1, 0.01);
+    }
+  }
 }
 
 TEST(Trainer, TooLittleToTrainOnIsAnInputError) {
