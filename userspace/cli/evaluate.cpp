@@ -22,8 +22,40 @@ struct EvaluateArguments {
   RunChoiceOptions choice;
   EvaluationOptions options;
   std::optional<std::uint64_t> shuffle_seed;
+  std::string manifest;
+  bool leave_one_fault_out = false;
+  std::string upper_bound;
   bool as_json = false;
 };
+
+// What is asked for beside the figures themselves.
+Result<void> add_asked_for(const EvaluateArguments& arguments, const std::vector<Run>& runs,
+                           EvaluatedModel& about) {
+  if (!arguments.manifest.empty()) {
+    const auto manifest = read_manifest(arguments.manifest);
+    if (!manifest) return manifest.error();
+    about.by_fault =
+        figures_by_fault(about.model, about.runs.used, *manifest, arguments.options);
+    if (arguments.leave_one_fault_out) {
+      FoldOptions folds{.seed = about.model.training.seed};
+      const auto without = without_of(about.model);
+      if (!without) return without.error();
+      folds.without = *without;
+      auto left_out = leave_one_fault_out(
+          runs, *manifest, choice_of(about.model), about.model.training.rows, folds,
+          arguments.options,
+          [](const std::string& what) { std::cerr << "evaluate: " << what << '\n'; });
+      if (!left_out) return left_out.error();
+      about.leave_one_out = std::move(*left_out);
+    }
+  }
+  if (!arguments.upper_bound.empty()) {
+    const auto bound = read_upper_bound(arguments.upper_bound);
+    if (!bound) return bound.error();
+    about.upper_bound = *bound;
+  }
+  return {};
+}
 
 void say_what_was_chosen(const RunChoice& choice) {
   if (!choice.left_out.empty()) {
@@ -49,7 +81,10 @@ int run_evaluate(const EvaluateArguments& arguments) {
   if (!choice) return fail(choice.error().within("evaluate"));
   say_what_was_chosen(*choice);
   const EvaluationReport report = evaluate_runs(*model, choice->used, arguments.options);
-  const EvaluatedModel about{*model, *choice, arguments.options, arguments.shuffle_seed};
+  EvaluatedModel about{*model, *choice, arguments.options, arguments.shuffle_seed};
+  if (const auto added = add_asked_for(arguments, runs, about); !added) {
+    return fail(added.error().within("evaluate"));
+  }
   if (arguments.as_json) {
     std::cout << evaluation_json(about, report) << '\n';
   } else {
@@ -87,6 +122,20 @@ void add_evaluate(CLI::App& app, Action& action) {
   command->add_option("--seed", arguments->options.seed, "Of the resamples")->capture_default_str();
   command->add_option("--shuffle-labels", arguments->shuffle_seed,
                       "SEED: permute labels within runs first, to check the measuring itself");
+  CLI::Option* const manifest =
+      command
+          ->add_option("--manifest", arguments->manifest,
+                       "petrel/dataset/v1: figures by the fault that led each run")
+          ->check(CLI::ExistingFile);
+  command
+      ->add_flag("--leave-one-fault-out", arguments->leave_one_fault_out,
+                 "For each kind of fault train anew, as the model was, on the runs without it (those "
+                 "that the model was trained on, too) and test on those that had no other")
+      ->needs(manifest);
+  command
+      ->add_option("--upper-bound", arguments->upper_bound,
+                   "petrel/upper-bound/v1 of scripts/upper-bound, to hold the model against")
+      ->check(CLI::ExistingFile);
   command->add_flag("--json", arguments->as_json, "Print petrel/evaluate/v1");
   command->callback(
       [arguments, &action] { action = [arguments] { return run_evaluate(*arguments); }; });

@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "capture/words.hpp"
+#include "score/json_fields.hpp"
 
 namespace petrel::cli {
 namespace {
@@ -15,6 +16,8 @@ namespace {
 namespace json = boost::json;
 
 constexpr int kNameWidth = 18;
+constexpr double kUpperBoundAim = 0.01;
+constexpr std::size_t kLargestName = 200;
 constexpr std::array<const char*, kMeasureCount> kHeadings = {
     "AUC", "in runs", "PR AUC", "log loss", "Brier", "ECE", "precision", "recall"};
 
@@ -144,6 +147,31 @@ void add_baselines(Text& text, const EvaluationReport& report) {
   }
 }
 
+void add_faults(Text& text, const char* title, const std::vector<FaultFigures>& faults) {
+  if (faults.empty()) return;
+  text.heading(title);
+  for (const FaultFigures& it : faults) {
+    if (!it.why_not.empty()) {
+      text.add("{:<{}} {}\n", it.fault, kNameWidth, it.why_not);
+      continue;
+    }
+    text.line(it.fault, it.report.all);
+    text.line("  while waiting", it.report.waiting);
+    text.add("{:<{}} median {}\n", "  lead time", kNameWidth,
+             with_interval(it.report.median_lead_ms, 1, " ms"));
+  }
+}
+
+void add_upper_bound(Text& text, const EvaluatedModel& about, const EvaluationReport& report) {
+  if (!about.upper_bound) return;
+  const double less = about.upper_bound->auc - report.all.of(Measure::kAuc).value;
+  text.add("\nupper bound: {} reaches an AUC of {:.4f}; the model is {:.4f} below (aim: {:g}){}\n",
+           about.upper_bound->model, about.upper_bound->auc, less, kUpperBoundAim,
+           about.upper_bound->checksum == model_checksum(about.model)
+               ? ""
+               : "; it is of another model's split");
+}
+
 // --- JSON ---
 
 json::value estimate_json(const Estimate& it) {
@@ -152,6 +180,66 @@ json::value estimate_json(const Estimate& it) {
   return json::object{{"value", it.value},
                       {"low", known ? json::value(it.low) : json::value(nullptr)},
                       {"high", known ? json::value(it.high) : json::value(nullptr)}};
+}
+
+json::value value_json(const Estimate& it) {
+  return it.has_value() ? json::value(it.value) : json::value(nullptr);
+}
+
+json::value interval_json(const Estimate& it) {
+  if (!it.has_interval()) return nullptr;
+  return json::array{it.low, it.high};
+}
+
+json::array faults_json(const std::vector<FaultFigures>& faults) {
+  json::array out;
+  for (const FaultFigures& it : faults) {
+    const Measures& all = it.report.all;
+    const Measures& waiting = it.report.waiting;
+    json::object fault{{"fault", it.fault},
+                       {"auc", value_json(all.of(Measure::kAuc))},
+                       {"auc_interval", interval_json(all.of(Measure::kAuc))},
+                       {"auc_waiting", value_json(waiting.of(Measure::kAuc))},
+                       {"auc_waiting_interval", interval_json(waiting.of(Measure::kAuc))},
+                       {"ece", value_json(all.of(Measure::kEce))},
+                       {"lead_time_ms", value_json(it.report.median_lead_ms)},
+                       {"rows", all.rows},
+                       {"retried", all.retried},
+                       {"runs", json::value_from(it.tested)}};
+    if (it.training_runs > 0) fault["training_runs"] = it.training_runs;
+    if (!it.why_not.empty()) fault["why_not"] = it.why_not;
+    out.push_back(std::move(fault));
+  }
+  return out;
+}
+
+json::value upper_bound_json(const EvaluatedModel& about, const EvaluationReport& report) {
+  if (!about.upper_bound) return nullptr;
+  const double less = about.upper_bound->auc - report.all.of(Measure::kAuc).value;
+  return json::object{{"model", about.upper_bound->model},
+                      {"auc", about.upper_bound->auc},
+                      {"auc_difference", less},
+                      {"aim", kUpperBoundAim},
+                      {"same_split", about.upper_bound->checksum == model_checksum(about.model)}};
+}
+
+// The figures of all rows once more, by the names that all of petrel's results have.
+void add_flat(const EvaluatedModel& about, const EvaluationReport& report, json::object& out) {
+  const Measures& all = report.all;
+  out["rows"] = all.rows;
+  out["retry_share"] = all.rows == 0 ? 0.0 : static_cast<double>(all.retried) / static_cast<double>(all.rows);
+  out["auc"] = value_json(all.of(Measure::kAuc));
+  out["auc_interval"] = interval_json(all.of(Measure::kAuc));
+  out["pr_auc"] = value_json(all.of(Measure::kAveragePrecision));
+  out["log_loss"] = value_json(all.of(Measure::kLogLoss));
+  out["brier"] = value_json(all.of(Measure::kBrier));
+  out["ece"] = value_json(all.of(Measure::kEce));
+  out["shuffled_label_auc"] = about.shuffle_seed ? out["auc"] : json::value(nullptr);
+  for (const BaselineReport& it : report.baselines) {
+    if (it.name != "float model") continue;
+    out["fixed_vs_float"] = {{"auc_difference", value_json(it.auc_gain)},
+                             {"max_probability_difference", report.largest_float_difference}};
+  }
 }
 
 json::object measures_json(const Measures& it) {
@@ -200,6 +288,7 @@ json::array baselines_json(const std::vector<BaselineReport>& baselines) {
   for (const BaselineReport& it : baselines) {
     out.push_back({{"name", it.name},
                    {"meaning", it.meaning},
+                   {"auc", value_json(it.all.of(Measure::kAuc))},
                    {"all", measures_json(it.all)},
                    {"waiting", measures_json(it.waiting)},
                    {"auc_gain", estimate_json(it.auc_gain)},
@@ -223,9 +312,12 @@ std::string evaluation_text(const EvaluatedModel& about, const EvaluationReport&
     if (report.by_failure[i].rows == 0) continue;
     text.line(capture_failure(static_cast<std::uint8_t>(i)), report.by_failure[i]);
   }
+  add_faults(text, "led by fault", about.by_fault);
+  add_faults(text, "fault left out", about.leave_one_out);
   add_lead_time(text, report.lead_time);
   add_reliability(text, report.calibration);
   add_baselines(text, report);
+  add_upper_bound(text, about, report);
   return text.str();
 }
 
@@ -239,8 +331,7 @@ std::string evaluation_json(const EvaluatedModel& about, const EvaluationReport&
     by_failure[capture_failure(static_cast<std::uint8_t>(i))] = measures_json(report.by_failure[i]);
   }
   const LeadTime& lead = report.lead_time;
-  return json::serialize(
-      json::object{{"schema", "petrel/evaluate/v1"},
+  json::object out = {{"schema", "petrel/evaluate/v1"},
                    {"model",
                     {{"name", about.model.name},
                      {"version", about.model.version},
@@ -262,7 +353,35 @@ std::string evaluation_json(const EvaluatedModel& about, const EvaluationReport&
                      {"not_retried", alarms_json(lead.others)},
                      {"median_ms", estimate_json(lead.median_ms)},
                      {"p90_ms", estimate_json(lead.p90_ms)}}},
-                   {"baselines", baselines_json(report.baselines)}});
+                   {"baselines", baselines_json(report.baselines)},
+                   {"by_fault", faults_json(about.by_fault)},
+                   {"leave_one_fault_out", faults_json(about.leave_one_out)},
+                   {"upper_bound", upper_bound_json(about, report)}};
+  add_flat(about, report, out);
+  return json::serialize(out);
+}
+
+Result<UpperBound> read_upper_bound(const std::string& path) {
+  const Result<std::string> text = read_model_text(path);
+  if (!text) return text.error();
+  UpperBound bound;
+  std::optional<InputProblem> error;
+  boost::system::error_code code;
+  const json::value document = json::parse(*text, code);
+  if (code) {
+    error = InputProblem{"", "JSON", code.message()};
+  } else {
+    Fields fields(document, "", error);
+    const std::string schema = fields.text("schema", kLargestName);
+    if (schema != "petrel/upper-bound/v1") {
+      fields.fail("schema", "\"petrel/upper-bound/v1\"", json::value(schema));
+    }
+    bound.model = fields.text("model", kLargestName);
+    bound.auc = fields.number("auc", 0, 1);
+    if (fields.has("checksum")) bound.checksum = fields.text("checksum", kLargestName);
+  }
+  if (error) return Error(ExitCode::kInput, "upper bound " + path + ": " + error->text());
+  return bound;
 }
 
 }  // namespace petrel::cli

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 // petrel train: a model file from captured rows.
-#include <fmt/format.h>
-
-#include <boost/json.hpp>
+#include <algorithm>
 #include <ctime>
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <optional>
 
+#include "cli/train_output.hpp"
 #include "cli/training_rows.hpp"
 #include "cli/verbs.hpp"
+#include "trainer/manifest.hpp"
 #include "trainer/trainer.hpp"
 
 namespace petrel::cli {
@@ -19,8 +20,26 @@ struct TrainArguments {
   std::vector<std::string> inputs;
   std::string output;
   TrainingOptions options;
+  std::string penalty = "auto";
+  std::string class_weight = "auto";
+  std::string calibration = "auto";
+  std::string manifest;
   bool as_json = false;
 };
+
+// "auto" leaves all of them to be tried.
+void take_choices(const TrainArguments& arguments, TrainingOptions& options) {
+  const auto keep = [](auto& values, const std::string& wanted, const auto& name_of) {
+    if (wanted == "auto") return;
+    std::erase_if(values, [&](const auto& value) { return name_of(value) != wanted; });
+  };
+  keep(options.grid.penalties, arguments.penalty, penalty_name);
+  keep(options.grid.class_weights, arguments.class_weight, class_weight_name);
+  for (const CalibrationMethod method :
+       {CalibrationMethod::kNone, CalibrationMethod::kPlatt, CalibrationMethod::kIsotonic}) {
+    if (calibration_name(method) == arguments.calibration) options.calibration = method;
+  }
+}
 
 std::string today_utc() {
   const std::time_t now = std::time(nullptr);
@@ -31,68 +50,10 @@ std::string today_utc() {
   return text;
 }
 
-boost::json::object evaluation_json(const Evaluation& evaluation) {
-  boost::json::object points;
-  for (std::size_t i = 0; i < kPointCount; ++i) {
-    const PointResult& point = evaluation.by_point[i];
-    points[point_name(static_cast<Point>(i))] = {
-        {"rows", point.rows}, {"positive_share", point.positive_share}, {"auc", point.auc}};
-  }
-  return {{"rows", evaluation.rows},
-          {"positive_share", evaluation.positive_share},
-          {"auc", evaluation.auc},
-          {"log_loss", evaluation.log_loss},
-          {"base_rate_log_loss", evaluation.base_rate_log_loss},
-          {"by_point", std::move(points)}};
-}
-
-void print_json(const TrainingReport& report) {
-  boost::json::array baselines;
-  for (const Baseline& baseline : report.baselines) {
-    baselines.push_back({{"name", baseline.name}, {"auc", baseline.auc}});
-  }
-  const boost::json::object out = {
-      {"schema", "petrel/train/v1"},
-      {"model", report.model.name},
-      {"checksum", model_checksum(report.model)},
-      {"c", report.model.training.c},
-      {"runs", report.model.training.runs.size()},
-      {"held_out_runs", report.model.training.held_out_runs.size()},
-      {"training", evaluation_json(report.training)},
-      {"held_out", evaluation_json(report.held_out)},
-      {"baselines", std::move(baselines)},
-      {"fixed_vs_float", {{"max_probability_difference", report.largest_quantization_difference}}}};
-  std::cout << boost::json::serialize(out) << '\n';
-}
-
-void print_evaluation(const char* name, const Evaluation& it) {
-  fmt::print("{:<10} {:>9} rows  {:>6.2f} % retried  AUC {:.4f}  log loss {:.4f} (base rate {:.4f})\n",
-             name, it.rows, 100 * it.positive_share, it.auc, it.log_loss, it.base_rate_log_loss);
-}
-
-void print_report(const TrainingReport& report) {
-  const TrainingFacts& facts = report.model.training;
-  for (const CandidateResult& candidate : report.candidates) {
-    fmt::print("C {:<8} cross-validated log loss {:.5f}  AUC {:.4f}{}\n", candidate.c,
-               candidate.log_loss, candidate.auc, candidate.c == facts.c ? "  <- chosen" : "");
-  }
-  print_evaluation("training", report.training);
-  print_evaluation("held out", report.held_out);
-  for (std::size_t i = 0; i < kPointCount; ++i) {
-    const PointResult& point = report.held_out.by_point[i];
-    fmt::print("  at {:<17} {:>9} rows  {:>6.2f} % retried  AUC {:.4f}\n",
-               point_name(static_cast<Point>(i)), point.rows, 100 * point.positive_share, point.auc);
-  }
-  for (const Baseline& baseline : report.baselines) {
-    fmt::print("baseline {:<22} AUC {:.4f}\n", baseline.name, baseline.auc);
-  }
-  fmt::print("fixed point against float: probabilities differ by at most {:.5f}\n",
-             report.largest_quantization_difference);
-  fmt::print("{:<26} {:>12} {:>12}\n", "feature", "mean", "coefficient");
-  for (std::size_t i = 0; i < kFeatureCount; ++i) {
-    const ModelFeature& feature = report.model.features[i];
-    fmt::print("{:<26} {:>12.4f} {:>+12.4f}\n", kFeatures[i].name, feature.mean, feature.coefficient);
-  }
+std::vector<std::string> feature_names() {
+  std::vector<std::string> names;
+  for (const FeatureInfo& feature : kFeatures) names.emplace_back(feature.name);
+  return names;
 }
 
 int run_train(TrainArguments& arguments) {
@@ -102,17 +63,23 @@ int run_train(TrainArguments& arguments) {
     std::cerr << "read " << input << ": " << runs.size() << " runs so far\n";
   }
   if (arguments.options.date.empty()) arguments.options.date = today_utc();
+  std::optional<Manifest> manifest;
+  if (!arguments.manifest.empty()) {
+    auto read = read_manifest(arguments.manifest);
+    if (!read) return fail(read.error());
+    manifest = std::move(*read);
+  }
+  take_choices(arguments, arguments.options);
+  arguments.options.progress = [](const std::string& what) { std::cerr << "train: " << what << '\n'; };
   auto report = train(runs, arguments.options);
   if (!report) return fail(report.error().within("train"));
   if (!arguments.output.empty()) {
     if (auto saved = save_model(report->model, arguments.output); !saved) return fail(saved.error());
     std::cerr << "wrote " << arguments.output << '\n';
   }
-  if (arguments.as_json) {
-    print_json(*report);
-  } else {
-    print_report(*report);
-  }
+  const std::vector<FaultRows> faults =
+      manifest ? rows_by_fault(runs, *manifest) : std::vector<FaultRows>();
+  std::cout << (arguments.as_json ? training_json(*report, faults) : training_text(*report, faults));
   return 0;
 }
 
@@ -141,6 +108,33 @@ void add_train(CLI::App& app, Action& action) {
   command->add_flag("--weigh-by-confidence", arguments->options.weigh_by_confidence,
                     "Let each training row count by the confidence in its label: it stays with that "
                     "probability, drawn by the seed");
+  command->add_option("--penalty", arguments->penalty, "l1, l2 or auto: by cross-validation")
+      ->check(CLI::IsMember({"l1", "l2", "auto"}))
+      ->capture_default_str();
+  command
+      ->add_option("--class-weight", arguments->class_weight,
+                   "Of retried rows: 1, sqrt, balanced or auto: by cross-validation")
+      ->check(CLI::IsMember({"1", "sqrt", "balanced", "auto"}))
+      ->capture_default_str();
+  command
+      ->add_option("--calibration", arguments->calibration,
+                   "none, platt, isotonic or auto: by cross-validation")
+      ->check(CLI::IsMember({"none", "platt", "isotonic", "auto"}))
+      ->capture_default_str();
+  command
+      ->add_option("--without", arguments->options.without,
+                   "Features that get no weight, separated by commas")
+      ->delimiter(',')
+      ->check(CLI::IsMember(feature_names()));
+  command
+      ->add_option("--folds", arguments->options.folds,
+                   "Of cross-validation; whole runs are dealt to them")
+      ->check(CLI::Range(2, 100))
+      ->capture_default_str();
+  command
+      ->add_option("--manifest", arguments->manifest,
+                   "petrel/dataset/v1: says the share of rows by the runs' faults")
+      ->check(CLI::ExistingFile);
   command->add_option("--date", arguments->options.date, "Date to record, UTC (default: today)");
   command->add_flag("--json", arguments->as_json, "Print petrel/train/v1");
   command->callback([arguments, &action] { action = [arguments] { return run_train(*arguments); }; });
