@@ -12,7 +12,10 @@ from .lab import ROOT
 
 
 def _run(*argv):
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
+    except OSError:  # not built, or not there
+        return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 

@@ -24,6 +24,8 @@ def parse(argv):
     parser.add_argument("--only-train", action="store_true")
     parser.add_argument("--output", type=Path, default=ROOT / "model/retry.json")
     parser.add_argument("--model-version", type=whole_number(1, 2**31), default=1)
+    # The lab has no days: what a model made of the hour would be the hours of the capture.
+    parser.add_argument("--without", default="day_sine,day_cosine")
     parser.add_argument("--bin", type=directory_with_programs)
     return parser.parse_args(argv)
 
@@ -49,9 +51,13 @@ def train(options):
             return code
         captures = [options.captures / f"{run['run']}.db" for run in manifest["runs"]]
     program = (options.bin or ROOT / "build/release/bin") / "petrel"
+    manifest_path = options.captures / "dataset.json"
     return subprocess.run(
         [program, "train", *captures, "-o", options.output, "--seed", str(options.seed),
-         "--model-version", str(options.model_version)], check=False).returncode
+         "--model-version", str(options.model_version),
+         *(["--without", options.without] if options.without else []),
+         *(["--manifest", manifest_path] if manifest_path.exists() else [])],
+        check=False).returncode
 
 
 def main(argv):
