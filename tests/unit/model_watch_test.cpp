@@ -176,9 +176,9 @@ LabelledRow at(double first, double second, std::uint64_t connection) {
 TEST_F(ModelWatchTest, PsiOfAKnownShiftIsTheFormulas) {
   watch_.watch_live(with_reference(3));
   for (std::uint64_t i = 0; i < 1000; ++i) {
-    // The first as in training: 50, 25, 25 %; edges belong to the bin above. The second: 10, 20, 70
+    // The first as in training: 50, 25, 25 %. The second: 10, 20, 70
     // %.
-    const double first = i % 4 < 2 ? -1 : i % 4 == 2 ? 0 : 1;
+    const double first = i % 4 < 2 ? -1 : i % 4 == 2 ? 0.5 : 2;
     const double second = i % 10 < 1 ? -0.5 : i % 10 < 3 ? 0.5 : 7;
     watch_.add(at(first, second, i), now_ns_);
   }
@@ -196,7 +196,7 @@ TEST_F(ModelWatchTest, PsiOfAKnownShiftIsTheFormulas) {
 TEST_F(ModelWatchTest, DriftOfWhatTheModelDoesNotUseCountsForNothing) {
   watch_.watch_live(with_reference(0));
   for (std::uint64_t i = 0; i < 1000; ++i) {
-    watch_.add(at(i % 4 < 2 ? -1 : i % 4 == 2 ? 0 : 1, 9, i), now_ns_);
+    watch_.add(at(i % 4 < 2 ? -1 : i % 4 == 2 ? 0.5 : 2, 9, i), now_ns_);
   }
   EXPECT_NEAR(watch_.psi().mean, 0, 1e-9);
 }

@@ -72,17 +72,6 @@ struct TrainingFacts {
   bool operator==(const TrainingFacts&) const = default;
 };
 
-// How a feature was spread over the training rows at one decision point, in bins: what its drift is
-// measured against. Values from an edge on belong to the bin above it.
-struct FeatureReference {
-  size_t feature;
-  Point point;
-  std::vector<int32_t> edges_q16;  // ascending, at most 9
-  std::vector<double> shares;      // edges + 1, of the training rows at that point; sum 1
-
-  bool operator==(const FeatureReference&) const = default;
-};
-
 struct Model {
   std::string name;
   uint32_t version = 1;  // grows with each model shipped under the name
@@ -93,8 +82,6 @@ struct Model {
   std::optional<CalibrationKnots> calibration_q16;  // from the log-odds above to calibrated ones
   std::vector<FeatureReference> references;         // by feature, then point
   TrainingFacts training;
-  // One for each feature and point at which it varies; files before them have none.
-  std::vector<FeatureReference> references;
 
   bool operator==(const Model& other) const;
 };

@@ -12,16 +12,12 @@ namespace {
 // A bin that is empty on one side only must not count infinitely.
 constexpr double kLeastShare = 1e-4;
 
-std::size_t reference_bin(const FeatureReference& reference, std::int32_t value_q16) {
-  const auto above = std::ranges::upper_bound(reference.edges_q16, value_q16);
-  return static_cast<std::size_t>(above - reference.edges_q16.begin());
-}
-
 std::size_t index_of(Point point) {
   return static_cast<std::size_t>(point);
 }
 
-void score_into(ScoreTable& table, const Model& model, const LabelledRow& row, bool new_request) {
+void score_into(ScoreTable& table, const bpf::scoring_model& model, const LabelledRow& row,
+                bool new_request) {
   table.add(probability_q16(model, row.features), row.retried);
   if (new_request) table.add_request();
 }
@@ -52,6 +48,7 @@ ModelWatch::ModelWatch(std::chrono::nanoseconds window) : part_(window / kParts)
 
 void ModelWatch::watch_live(Model model) {
   live_ = std::move(model);
+  live_scoring_ = make_scoring_model(*live_);
   first_bin_.assign(1, 0);
   for (auto& references : references_at_) references.clear();
   for (std::size_t i = 0; i < live_->references.size(); ++i) {
@@ -65,6 +62,7 @@ void ModelWatch::watch_live(Model model) {
 
 void ModelWatch::watch_shadow(std::optional<Model> model) {
   shadow_ = std::move(model);
+  if (shadow_) shadow_scoring_ = make_scoring_model(*shadow_);
   shadow_from_ = now_ + 1;
   for (Part& part : parts_) part.shadow = {};
 }
@@ -89,9 +87,9 @@ void ModelWatch::add(const LabelledRow& row, std::uint64_t now_ns) {
   last_connection_ = row.connection_id;
   last_request_ = request;
   const std::size_t point = index_of(row.point);
-  score_into(part.live[point], *live_, row, new_request);
+  score_into(part.live[point], live_scoring_, row, new_request);
   if (shadow_ && now_ >= shadow_from_) {
-    score_into(part.shadow[point], *shadow_, row, new_request);
+    score_into(part.shadow[point], shadow_scoring_, row, new_request);
   }
   count_features(part, row);
 }

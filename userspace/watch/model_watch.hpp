@@ -91,6 +91,8 @@ class ModelWatch {
   std::uint64_t shadow_from_ = 0;  // number of the first part that is the shadow's
   std::optional<Model> live_;
   std::optional<Model> shadow_;
+  bpf::scoring_model live_scoring_{};  // both in the form to score by
+  bpf::scoring_model shadow_scoring_{};
   std::vector<std::size_t> first_bin_;  // of each reference in Part::features; last: their sum
   std::array<std::vector<std::size_t>, kPointCount> references_at_;  // by point
   std::uint64_t last_connection_ = 0;
