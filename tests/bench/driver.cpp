@@ -116,7 +116,11 @@ void Driver::fill_scoring() {
   service.usual_srtt_log2_q16 = 9 * Q16_ONE;
   service.response_spread_q16 = Q16_ONE / 2;
   bpf::observation& seen = skeleton_->bss->scored;
-  seen = {.elapsed_ns = 90'000'000, .connect_ns = 700'000, .request_bytes = 5000, .srtt_us = 400};
+  seen = {};
+  seen.elapsed_ns = 90'000'000;
+  seen.connect_ns = 700'000;
+  seen.request_bytes = 5000;
+  seen.srtt_us = 400;
   seen.repeats = 2;
   seen.point = bpf::POINT_ANSWER;
   seen.failure = bpf::FAILURE_SERVER_ERROR;

@@ -91,7 +91,8 @@ class FakeRun {
     event.status = 200;
     if (generation_ != 0) {
       event.score_model = generation_;
-      event.score_q16 = event.backend_id == 4 ? 60'000 + random_() % 5000 : random_() % 1000;
+      const auto noise = static_cast<std::uint32_t>(random_() % 1000);
+      event.score_q16 = event.backend_id == 4 ? 60'000 + noise : noise;
     }
     if (event.backend_id == failing_ && random_() % 3 != 0) {
       event.failure = bpf::FAILURE_SERVER_ERROR;
