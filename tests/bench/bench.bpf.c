@@ -157,11 +157,11 @@ static __always_inline int score_of(const __s32 *features_q16) {
   return 0;
 }
 
-__noinline int score_alone(int unused) {
+__noinline int score_alone(void) {
   return score_of(scored_features_q16);
 }
 
-__noinline int score_with_features(int unused) {
+__noinline int score_with_features(void) {
   compute_features(&scored_service, &scored_backend, &scored, made_features_q16);
   return score_of(made_features_q16);
 }
@@ -169,14 +169,14 @@ __noinline int score_with_features(int unused) {
 /* The score of a feature vector, the call included. */
 SEC("xdp")
 int bench_score(struct xdp_md *ctx) {
-  score_alone(0);
+  score_alone();
   return XDP_PASS;
 }
 
 /* The same with the features of an observation. */
 SEC("xdp")
 int bench_features(struct xdp_md *ctx) {
-  score_with_features(0);
+  score_with_features();
   return XDP_PASS;
 }
 
