@@ -6,7 +6,6 @@
 #include <functional>
 
 #include "score/score.hpp"
-#include "score/scorer.hpp"
 #include "trainer/rules.hpp"
 
 namespace petrel {
@@ -84,13 +83,13 @@ Estimate auc_gain(const Line& model, const Line& other) {
 }
 
 Probabilities predict(const Model& model, std::span<const Run* const> runs) {
-  const Scorer scorer(model);
+  const bpf::scoring_model scoring = make_scoring_model(model);
   Probabilities result;
   for (const Run* run : runs) {
     std::vector<double>& probabilities = result.emplace_back();
     probabilities.reserve(run->rows.size());
     for (const LabelledRow& row : run->rows) {
-      probabilities.push_back(scorer.probability_q16(row.features) / double{Q16_ONE});
+      probabilities.push_back(probability_q16(scoring, row.features) / double{Q16_ONE});
     }
   }
   return result;

@@ -56,13 +56,14 @@ double log_loss(std::span<const double> probabilities, std::span<const uint8_t> 
 }
 
 Evaluation evaluate(const Model& model, std::span<const Run* const> runs) {
+  const bpf::scoring_model scoring = make_scoring_model(model);
   std::vector<double> probabilities;
   std::vector<uint8_t> labels;
   std::array<std::vector<double>, kPointCount> point_probabilities;
   std::array<std::vector<uint8_t>, kPointCount> point_labels;
   for (const Run* run : runs) {
     for (const LabelledRow& row : run->rows) {
-      const double probability = probability_q16(model, row.features) / double{Q16_ONE};
+      const double probability = probability_q16(scoring, row.features) / double{Q16_ONE};
       const auto point = static_cast<size_t>(row.point);
       probabilities.push_back(probability);
       labels.push_back(row.retried);

@@ -33,9 +33,10 @@ RunPointers pointers_to(const std::vector<Run>& runs) {
 
 double largest_difference(const Model& model, std::span<const Run> runs) {
   double largest = 0;
+  const bpf::scoring_model scoring = make_scoring_model(model);
   for (const Run& run : runs) {
     for (const LabelledRow& row : run.rows) {
-      const double fixed = probability_q16(model, row.features) / double{Q16_ONE};
+      const double fixed = probability_q16(scoring, row.features) / double{Q16_ONE};
       largest = std::max(largest, std::abs(fixed - float_probability(model, row.features)));
     }
   }
