@@ -23,6 +23,10 @@ def feature_names():
     return [feature["name"] for feature in json.loads(Path(MODEL).read_text())["features"]]
 
 
+def training():
+    return json.loads(Path(MODEL).read_text(encoding="utf-8"))["training"]
+
+
 def header():
     return ",".join(["run", "time_ns", "service", "backend", "client", "connection", "request",
                      "point", "elapsed_ns", "failure", "status", "attempt", *feature_names(),
@@ -114,24 +118,26 @@ class Evaluate(unittest.TestCase):
         self.assertNotEqual(first["all"]["auc"], other["all"]["auc"])
 
     def test_takes_held_out_runs_and_leaves_those_out_that_were_trained_on(self):
-        done = self.evaluate(self.csv("run000", "run014", "run019", "new0"), "--json")
+        trained, held_out = training()["runs"][0], training()["held_out_runs"][:2]
+        done = self.evaluate(self.csv(trained, *held_out, "new0"), "--json")
         it = json.loads(done.stdout)
         self.assertEqual({run["name"]: run["role"] for run in it["runs"]},
-                         {"run014": "held_out", "run019": "held_out", "new0": "unknown"})
-        self.assertEqual(it["left_out"], ["run000"])
+                         {held_out[0]: "held_out", held_out[1]: "held_out", "new0": "unknown"})
+        self.assertEqual(it["left_out"], [trained])
         self.assertIn("left out 1 runs that the model was trained on", done.stderr)
 
     def test_refuses_runs_that_were_trained_on(self):
-        path = self.csv("run000", "run001", "new0")
+        trained = training()["runs"][:2]
+        path = self.csv(*trained, "new0")
         done = self.evaluate(path, code=3)
-        self.assertIn("the model was trained on run000, run001", done.stderr)
+        self.assertIn("the model was trained on " + ", ".join(trained), done.stderr)
         self.assertIn("--include-trained", done.stderr)
         self.assertEqual(len(self.json(path, "--include-trained")["runs"]), 3)
         self.assertEqual([run["name"] for run in self.json(path, "--run", "new0")["runs"]],
                          ["new0"])
-        held_out = self.csv("run000", "run014")
-        done = self.evaluate(held_out, "--run", "run000", code=3)
-        self.assertIn("trained on run000", done.stderr)
+        held_out = self.csv(trained[0], training()["held_out_runs"][0])
+        done = self.evaluate(held_out, "--run", trained[0], code=3)
+        self.assertIn("trained on " + trained[0], done.stderr)
 
     def test_a_single_run_has_figures_and_no_intervals(self):
         done = self.evaluate(self.csv("new0"), "--json")
@@ -188,7 +194,7 @@ class Evaluate(unittest.TestCase):
     def test_says_what_is_wrong_with_a_model(self):
         path = self.csv("new0")
         model = self.folder / "model.json"
-        model.write_text(Path(MODEL).read_text().replace('"version": 1', '"version": "one"'))
+        model.write_text(Path(MODEL).read_text().replace('"version": ', '"version": "one", "was": '))
         done = subprocess.run([PETREL, "evaluate", path, "--model", model], capture_output=True,
                               text=True, check=False)
         self.assertEqual(done.returncode, 3)

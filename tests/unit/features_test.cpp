@@ -4,7 +4,7 @@
 
 #include <random>
 
-#include "bpf/fixed_point.h"
+#include "bpf/model.h"
 #include "features/feature_state.hpp"
 
 namespace petrel {

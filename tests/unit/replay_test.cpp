@@ -355,7 +355,7 @@ TEST_F(ReplayTest, AModelThatIsNotBelievedAndAnotherThatIsAreFollowed) {
   Model other = test_model();
   other.bias = -3;
   ASSERT_TRUE(quantize(other));
-  run_.loop().model() = other;
+  run_.loop().set_model(other);
   run_.loop().hold(false);
   run_.ask_checkpoint();
   run_.run(20);

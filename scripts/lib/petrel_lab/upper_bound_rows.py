@@ -2,13 +2,18 @@
 """Labelled rows of captures and a model file, as arrays; what a probability is worth, with
 intervals over runs."""
 
+from __future__ import annotations
+
 import csv
 import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:  # as in upper_bound
+    pass
 
 Q16_ONE = 65536
 POINTS = ["waiting_syn", "waiting_response", "answer", "end"]
