@@ -6,7 +6,8 @@
 //                 └─ b3
 #include "score/model.hpp"
 
-#include <filesystem>
+#include <algorithm>
+#include <csignal>
 #include <fstream>
 
 #include "tests/lab/config_file.hpp"
@@ -74,7 +75,8 @@ class ModelTest : public LabTest {
           const Finished compared = model(lab, {"compare", "--json"});
           if (compared.exit_code != 0) throw std::runtime_error(compared.err);
           last = compared.out;
-          const auto& found = Facts(last).at("/objection");
+          const Facts facts(last);
+          const auto& found = facts.at("/objection");
           if (objection.empty()) return found.is_null();
           return found.is_string() && found.as_string().find(objection) != std::string::npos;
         },

@@ -38,6 +38,11 @@ ApiReply no_model() {
   return refused(409, Error(ExitCode::kRuntime, "the agent runs untrained: it has no model"));
 }
 
+// The reload has read the state directory already.
+ApiReply reloading() {
+  return refused(409, Error(ExitCode::kConflict, "a reload is just under way: try again"));
+}
+
 std::string name_of(const Model& model) {
   return model.name + " v" + std::to_string(model.version) + " (" + model_checksum(model) + ")";
 }
@@ -107,6 +112,7 @@ asio::awaitable<ApiReply> Agent::answer_promote(ApiRequest request) {
   const bool forced = !asked(request, "force").empty();
   const Model next = *life_->shadow();
   const Comparison comparison = co_await compare_models();
+  if (replacing_) co_return reloading();
   if (!life_->shadow() || !(*life_->shadow() == next)) {
     co_return refused(
         409, Error(ExitCode::kConflict, "the shadow was changed meanwhile: compare again"));
@@ -131,6 +137,7 @@ asio::awaitable<ApiReply> Agent::answer_promote(ApiRequest request) {
 }
 
 ApiReply Agent::answer_rollback(const ApiRequest& request) {
+  if (replacing_) return reloading();
   if (!life_->previous()) {
     return refused(409, Error(ExitCode::kRuntime, "there is no former model to go back to"));
   }

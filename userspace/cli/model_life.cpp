@@ -84,7 +84,7 @@ void print_comparison(const json::object& comparison) {
              "live", "shadow", "difference (95 % interval)");
   print_compared("all", comparison.at("all").as_object());
   for (const auto& point : comparison.at("points").as_object()) {
-    print_compared(point.key(), point.value().as_object());
+    print_compared(std::string_view(point.key()), point.value().as_object());
   }
   if (!comparison.at("objection").is_null()) {
     fmt::print("not to be promoted: {}\n", comparison.at("objection").as_string().c_str());
