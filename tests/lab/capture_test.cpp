@@ -178,6 +178,17 @@ TEST_F(CaptureTest, ReplayDecidesWhatWasDecidedLive) {
   const std::string directory = lab.path("run/");
   EXPECT_EQ(lab.petrel({"export", file, "-o", directory}).exit_code, 0);
   EXPECT_EQ(lab.petrel({"replay", directory, "--compare", "--json"}).out, once.out);
+
+  // And the rows that a model is trained on, made anew of the events: bit for bit.
+  const std::string anew = lab.path("anew.csv");
+  const std::string live = lab.path("live.csv");
+  const Finished made = lab.petrel({"replay", file, "--rows", anew});
+  EXPECT_EQ(made.exit_code, 0) << made.err;
+  EXPECT_EQ(lab.petrel({"export", file, "--table", "rows", "-o", live}).exit_code, 0);
+  const Table table = read_table(live);
+  EXPECT_GT(table.rows.size(), 100U);
+  EXPECT_GT(table.count("retried", "1"), 0);
+  EXPECT_TRUE(table.rows == read_table(anew).rows);
 }
 
 TEST_F(CaptureTest, ReplaysOverAReload) {

@@ -112,7 +112,7 @@ struct AgentConfig {
 // The section [model_watch].
 struct ModelWatchConfig {
   std::string shadow_model;  // "": none
-  double psi_limit = 3.0;
+  double psi_limit = 6.0;
   double ece_limit = 0.15;
   DriftAction drift_action = DriftAction::kNeutral;
   std::chrono::seconds window{3600};
