@@ -145,7 +145,8 @@ void await_answers_of_three(Lab& lab) {
 
 TEST_F(CaptureTest, ReplayDecidesWhatWasDecidedLive) {
   Lab lab({.backends = 3});
-  lab.start_agent({.mode = "act"});
+  // Rows come a retry window late: a short one.
+  lab.start_agent({.mode = "act", .agent_lines = "retry_window_ms = 1000"});
   const std::string file = lab.path("run.db");
   Process& capture = start_capture(lab, file);
   Process& client = lab.start_client({"--rate", "200", "--duration", "60", "--clients", "4000",

@@ -4,6 +4,7 @@
 
 #include <boost/json.hpp>
 #include <cerrno>
+#include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -143,8 +144,9 @@ Result<WhatIf> what_if_of(const ReplayArguments& arguments) {
 // What a capture's rows would be, made of its events by this program's features.
 class RowsAgain {
  public:
-  static Result<std::unique_ptr<RowsAgain>> create(const std::string& path, std::string run) {
-    auto rows = std::make_unique<RowsAgain>(std::move(run));
+  static Result<std::unique_ptr<RowsAgain>> create(const std::string& path, std::string run,
+                                                   LabellerOptions options) {
+    auto rows = std::make_unique<RowsAgain>(std::move(run), options);
     errno = 0;
     rows->file_.open(path);
     if (!rows->file_) return Error::from_errno(errno != 0 ? errno : EIO, "write " + path);
@@ -153,9 +155,9 @@ class RowsAgain {
     return rows;
   }
 
-  explicit RowsAgain(std::string run)
+  RowsAgain(std::string run, LabellerOptions options)
       : run_(std::move(run)),
-        labeller_({}, [this](const LabelledRow& row) { file_ << csv_line(run_, row) << '\n'; }) {}
+        labeller_(options, [this](const LabelledRow& row) { file_ << csv_line(run_, row) << '\n'; }) {}
 
   Replay::Observer observer() {
     return {[this](const bpf::event& event) { labeller_.on_event(event); },
@@ -180,6 +182,30 @@ class RowsAgain {
   Labeller labeller_;
   std::uint64_t last_ns_ = 0;
 };
+
+// As the agent labelled while it was captured; its default where the capture does not say.
+Result<LabellerOptions> options_of(CaptureSource& source, const std::string& path) {
+  LabellerOptions options;
+  const CaptureTable& table = *find_capture_table("meta");
+  if (!source.has(table)) return options;
+  auto rows = source.rows(table);
+  if (!rows) return rows.error();
+  for (;;) {
+    auto more = (*rows)->next();
+    if (!more) return more.error();
+    if (!*more) return options;
+    const std::vector<std::string>& fields = (*rows)->fields();
+    if (fields.front() != "retry_window_ms") continue;
+    std::uint32_t window_ms = 0;
+    const std::string& text = fields.back();
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), window_ms);
+    if (code != std::errc() || end != text.data() + text.size()) {
+      return Error(ExitCode::kInput, path + ": table meta: retry_window_ms: expected an integer, "
+                                            "found \"" + text.substr(0, 40) + "\"");
+    }
+    options.retry_window = std::chrono::milliseconds(window_ms);
+  }
+}
 
 // What the capture's own rows say, or the file's name.
 std::string run_of(CaptureSource& source, const std::string& path) {
@@ -208,7 +234,9 @@ int run_replay(const ReplayArguments& arguments) {
       return fail(Error(ExitCode::kUsage, "--run: expected letters, digits, '.', '_' and '-', found \"" +
                                               run + "\""));
     }
-    auto created = RowsAgain::create(arguments.rows, run);
+    auto options = options_of(**source, arguments.capture);
+    if (!options) return fail(options.error());
+    auto created = RowsAgain::create(arguments.rows, run, *options);
     if (!created) return fail(created.error());
     rows = std::move(*created);
     replay->observe(rows->observer());
