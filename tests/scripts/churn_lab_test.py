@@ -23,7 +23,7 @@ from petrel_lab.bpf_map import BPF_MAP_UPDATE_ELEM, Map
 EXIT_UNHEALTHY = 8
 EXIT_INTERRUPTED = 130
 EXIT_SKIPPED = 77
-SECONDS = 16
+SECONDS = 48  # of which the second half: the agent keeps 20 s of views before it holds level
 RATE = 120
 FIRST_ID = 1
 # What happens at a placement in one turn of each fault. A refusal that is masked is no client's.
