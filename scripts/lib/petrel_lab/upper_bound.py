@@ -11,15 +11,12 @@ import json
 import sys
 from pathlib import Path
 
-try:
-    import numpy as np
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    import sklearn
-except ImportError:  # scripts/upper-bound has looked for them; --help works without
-    pass
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+import sklearn
 
 from .facts import header
 from .lab import ROOT, progress

@@ -2,18 +2,13 @@
 """Labelled rows of captures and a model file, as arrays; what a probability is worth, with
 intervals over runs."""
 
-from __future__ import annotations
-
 import csv
 import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-try:
-    import numpy as np
-except ImportError:  # as in upper_bound
-    pass
+import numpy as np
 
 Q16_ONE = 65536
 POINTS = ["waiting_syn", "waiting_response", "answer", "end"]
