@@ -64,6 +64,16 @@ class Predict(Folder):
         self.assertEqual(by_flags["unused"], [])
         self.assertEqual(json.loads(by_file.stdout), by_flags)
         self.assertEqual(json.loads(by_stdin.stdout), by_flags)
+        self.assertEqual(by_flags["retry_probability"], by_flags["probability"])
+        self.assertEqual(by_flags["band"], "high")
+        self.assertIsNone(by_flags["interval"])
+        self.assertEqual(by_flags["outside_training"], [])
+        self.assertEqual(by_flags["assumed"]["retry_share"], 0.75)
+        self.assertIn("syn_repeats", by_flags["assumed"])
+        server_error = next(each for each in by_flags["contributions"]
+                            if each["feature"] == "server_error")
+        self.assertEqual(server_error["value"], 1)
+        self.assertGreater(server_error["log_odds"], 2)
         sizes = [abs(each["log_odds"]) for each in by_flags["features"]]
         self.assertEqual(sizes, sorted(sizes, reverse=True))
 

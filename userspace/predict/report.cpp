@@ -145,12 +145,44 @@ std::string prediction_text(const Predictor& predictor, const Request& request,
   return out;
 }
 
+namespace {
+
+// From even odds on a retry is predicted; from a fifth on it is more than a service at rest has.
+std::string_view band_of(double probability) {
+  if (probability >= 0.5) return "high";
+  return probability >= 0.2 ? "elevated" : "low";
+}
+
+// Features at the middle of training, and quantities that were taken to be usual, with their values.
+json::object assumed_json(const Prediction& prediction) {
+  json::object assumed;
+  for (const PredictedFeature& each : prediction.features) {
+    if (each.source != Source::kMedian && each.source != Source::kMean) continue;
+    assumed[kFeatures[each.feature].name] = each.value_q16 / double{Q16_ONE};
+  }
+  for (std::size_t i = 0; i < quantities().size(); i++) {
+    if ((prediction.plan.assumed_quantities >> i & 1) == 0 || !quantities()[i].assumed) continue;
+    assumed[quantities()[i].name] = *quantities()[i].assumed;
+  }
+  return assumed;
+}
+
+}  // namespace
+
 json::object prediction_json(const Predictor& predictor, const Request& request,
                              const Prediction& prediction) {
   const Model& model = predictor.model();
   json::array features;
+  json::array contributions;
+  json::array outside;
   for (const PredictedFeature& each : prediction.features) {
+    const std::string_view name = kFeatures[each.feature].name;
     features.push_back(feature_json(predictor, each));
+    if (each.outside) outside.emplace_back(name);
+    if (each.log_odds == 0) continue;
+    contributions.push_back({{"feature", name},
+                             {"value", each.value_q16 / double{Q16_ONE}},
+                             {"log_odds", each.log_odds}});
   }
   json::array notes;
   for (std::string& note : prediction_notes(predictor, request, prediction)) {
@@ -161,6 +193,11 @@ json::object prediction_json(const Predictor& predictor, const Request& request,
            {{"name", model.name}, {"version", model.version}, {"checksum", model_checksum(model)}}},
           {"point", point_word(prediction.plan.moment)},
           {"probability", probability_of(prediction)},
+          {"retry_probability", probability_of(prediction)},
+          {"interval", nullptr},  // of one request there is none: the notes warn instead
+          {"band", band_of(probability_of(prediction))},
+          {"outside_training", std::move(outside)},
+          {"contributions", std::move(contributions)},
           {"probability_q16", prediction.probability_q16},
           {"log_odds", prediction.log_odds},
           {"calibrated_log_odds",
@@ -171,7 +208,7 @@ json::object prediction_json(const Predictor& predictor, const Request& request,
           {"features", std::move(features)},
           {"unused", names_json(prediction.unused)},
           {"no_difference", names_json(prediction.plan.idle_quantities & ~prediction.unused)},
-          {"assumed", names_json(prediction.plan.assumed_quantities)},
+          {"assumed", assumed_json(prediction)},
           {"notes", std::move(notes)}};
 }
 
