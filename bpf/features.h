@@ -39,6 +39,7 @@
   V(RTOS, kRtos, "rtos", "count", "retransmission timeouts of its sockets on this host")           \
   V(SRTT_CHANGE, kSrttChange, "srtt_change", "log2",                                               \
     "times the service's usual smoothed RTT, as its sockets on this host have it")                 \
+  V(FAILED, kFailed, "failed", "flag", "it failed, whatever the kind")                             \
   V(REFUSED, kRefused, "refused", "flag", "the SYN was answered by RST")                           \
   V(HANDSHAKE_TIMEOUT, kHandshakeTimeout, "handshake_timeout", "flag",                             \
     "the SYN was never answered")                                                                  \
@@ -49,14 +50,15 @@
   V(EMPTY, kEmpty, "empty", "flag", "the backend closed with the request unanswered")              \
   V(SERVER_ERROR, kServerError, "server_error", "flag", "answered with HTTP 5xx")                  \
   V(OVERLOAD, kOverload, "overload", "flag", "answered with HTTP 429")                             \
-  V(ATTEMPT, kAttempt, "attempt_number", "log2", "which attempt the one that failed was")                 \
+  V(ATTEMPT, kAttempt, "attempt_number", "log2", "which attempt the one that failed was")          \
   V(NOT_IDEMPOTENT, kNotIdempotent, "not_idempotent", "flag",                                      \
     "what failed was a POST or PATCH: not to be repeated without knowing")                         \
   V(REQUEST_BYTES, kRequestBytes, "request_bytes", "log2",                                         \
     "kilobytes of what failed that the client had sent, from 1")                                   \
   V(RETRY_ODDS, kRetryOdds, "retry_odds", "log2",                                                  \
-    "while waiting, or failed: the service's failures of late that were retried, to those that "   \
-    "were not")                                                                                    \
+    "while waiting: the service's failures of late that were retried, to those that were not")     \
+  V(FAILED_RETRY_ODDS, kFailedRetryOdds, "failed_retry_odds", "log2",                              \
+    "the same once it has failed")                                                                 \
   V(BACKEND_WAITING, kBackendWaiting, "backend_waiting", "log2",                                   \
     "while waiting: requests waiting at the backend, as times its usual number")                   \
   V(BACKEND_SILENCE, kBackendSilence, "backend_silence", "log2",                                   \
@@ -253,6 +255,9 @@ PETREL_INLINE void compute_failed(const struct service_view *service,
                                   const struct observation *seen, __s32 *out) {
   __s32 kilobytes = log2_q16(seen->request_bytes) - LOG2_KILOBYTE_Q16;
 
+  /* Beside the flags by kind: what all failures have in common must not be learned of each anew, or a
+   * kind that training had none of would look like no failure. */
+  out[FEATURE_FAILED] = Q16_ONE;
   out[FEATURE_REFUSED] = seen->failure == FAILURE_REFUSED ? Q16_ONE : 0;
   out[FEATURE_HANDSHAKE_TIMEOUT] = seen->failure == FAILURE_HANDSHAKE_TIMEOUT ? Q16_ONE : 0;
   out[FEATURE_RESET] = seen->failure == FAILURE_RESET ? Q16_ONE : 0;
@@ -268,7 +273,7 @@ PETREL_INLINE void compute_failed(const struct service_view *service,
   out[FEATURE_NOT_IDEMPOTENT] =
       seen->method == METHOD_POST || seen->method == METHOD_PATCH ? Q16_ONE : 0;
   out[FEATURE_REQUEST_BYTES] = kilobytes > 0 ? kilobytes : 0;
-  out[FEATURE_RETRY_ODDS] = service->retry_odds_log2_q16;
+  out[FEATURE_FAILED_RETRY_ODDS] = service->retry_odds_log2_q16;
 }
 
 PETREL_INLINE void compute_outcome(const struct service_view *service,

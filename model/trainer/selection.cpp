@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 #include <random>
+#include <tuple>
 
 #include "score/score.hpp"
 #include "trainer/ranking.hpp"
@@ -106,7 +107,9 @@ std::vector<UnseenRow> weighed(const UnseenRows& unseen, bool even_runs,
   return result;
 }
 
-CalibrationResult judge(CalibrationMethod method, bool even_runs, const UnseenRows& unseen) {
+// Each fold's log odds by the calibration that was learned on the others.
+std::vector<double> calibrated(CalibrationMethod method, bool even_runs,
+                               const UnseenRows& unseen) {
   std::vector<double> log_odds(unseen.rows.size());
   for (size_t fold = 0; fold < unseen.folds; fold++) {
     const Calibration learned =
@@ -117,8 +120,46 @@ CalibrationResult judge(CalibrationMethod method, bool even_runs, const UnseenRo
       if (unseen.fold[i] == fold) log_odds[i] = learned.apply(unseen.rows[i].log_odds);
     }
   }
-  const Figures figures = figures_of(log_odds, unseen.rows);
+  return log_odds;
+}
+
+std::vector<RunLoss> losses_of(const std::vector<double>& log_odds, const UnseenRows& unseen) {
+  std::vector<RunLoss> of_runs;
+  for (size_t i = 0; i < log_odds.size(); i++) {
+    const size_t run = unseen.run[i];
+    if (run >= of_runs.size()) of_runs.resize(run + 1);
+    const double against = unseen.rows[i].retried ? -log_odds[i] : log_odds[i];
+    // log(1 + e^x) where e^x would overflow is x.
+    of_runs[run].log_loss += against > 30 ? against : std::log1p(std::exp(against));
+    of_runs[run].rows++;
+  }
+  return of_runs;
+}
+
+CalibrationResult judge(CalibrationMethod method, bool even_runs, const UnseenRows& unseen) {
+  const Figures figures = figures_of(calibrated(method, even_runs, unseen), unseen.rows);
   return {method, even_runs, figures.log_loss, figures.auc, figures.ece};
+}
+
+// By how much a row costs more, and that difference's standard error over runs (of a ratio).
+bool is_proven_worse(const CandidateResult& it, const CandidateResult& best) {
+  if (it.log_loss <= best.log_loss * (1 + kAlike)) return false;
+  const size_t runs = std::min(it.of_runs.size(), best.of_runs.size());
+  if (runs < 2) return true;
+  double more = 0, rows = 0;
+  for (size_t i = 0; i < runs; i++) {
+    more += it.of_runs[i].log_loss - best.of_runs[i].log_loss;
+    rows += it.of_runs[i].rows;
+  }
+  const double mean = more / rows;
+  double squares = 0;
+  for (size_t i = 0; i < runs; i++) {
+    const double of_run = it.of_runs[i].log_loss - best.of_runs[i].log_loss;
+    const double off = of_run - mean * it.of_runs[i].rows;
+    squares += off * off;
+  }
+  const auto count = static_cast<double>(runs);
+  return mean > std::sqrt(squares * count / (count - 1)) / rows;
 }
 
 // splitmix64's last step: ids that differ in few bits part.
@@ -184,7 +225,7 @@ Result<UnseenRows> score_unseen(const RunPointers& runs, const FitSettings& sett
 }
 
 Result<std::vector<CandidateResult>> try_candidates(const RunPointers& runs, const Grid& grid,
-                                                    size_t rows, bool calibrated,
+                                                    size_t rows, bool is_calibrated,
                                                     const FoldOptions& options,
                                                     const Progress& progress) {
   const size_t count = fold_count(runs, options);
@@ -208,9 +249,11 @@ Result<std::vector<CandidateResult>> try_candidates(const RunPointers& runs, con
           }
         }
         const CalibrationResult raw = judge(CalibrationMethod::kNone, false, unseen);
-        const CalibrationResult after =
-            calibrated ? judge(CalibrationMethod::kPlatt, false, unseen) : raw;
-        results.push_back({penalty, weight, c, after.log_loss, raw.log_loss, raw.auc});
+        const auto method = is_calibrated ? CalibrationMethod::kPlatt : CalibrationMethod::kNone;
+        const std::vector<double> log_odds = calibrated(method, false, unseen);
+        const double log_loss = figures_of(log_odds, unseen.rows).log_loss;
+        results.push_back({penalty, weight, c, log_loss, raw.log_loss, raw.auc,
+                           losses_of(log_odds, unseen)});
         if (progress) {
           progress("candidate " + std::to_string(results.size()) + " of " +
                    std::to_string(candidates));
@@ -223,15 +266,19 @@ Result<std::vector<CandidateResult>> try_candidates(const RunPointers& runs, con
 
 std::optional<CandidateResult> best_candidate(const std::vector<CandidateResult>& candidates) {
   if (candidates.empty()) return std::nullopt;
-  double least = INFINITY;
-  for (const CandidateResult& each : candidates) least = std::min(least, each.log_loss);
+  const CandidateResult& least = *std::min_element(
+      candidates.begin(), candidates.end(), [](const auto& left, const auto& right) {
+        return left.log_loss < right.log_loss;
+      });
   const auto simpler = [](const CandidateResult& left, const CandidateResult& right) {
-    return std::tuple(left.penalty, left.class_weight != ClassWeight::kOne, left.log_loss, left.c) <
-           std::tuple(right.penalty, right.class_weight != ClassWeight::kOne, right.log_loss, right.c);
+    return std::tuple(left.penalty, left.class_weight != ClassWeight::kOne, left.c,
+                      left.log_loss) < std::tuple(right.penalty,
+                                                  right.class_weight != ClassWeight::kOne, right.c,
+                                                  right.log_loss);
   };
   std::optional<CandidateResult> best;
   for (const CandidateResult& each : candidates) {
-    if (each.log_loss <= least * (1 + kAlike) && (!best || simpler(each, *best))) best = each;
+    if (!is_proven_worse(each, least) && (!best || simpler(each, *best))) best = each;
   }
   return best;
 }

@@ -26,6 +26,12 @@ enum class ClassWeight { kOne, kRoot, kBalanced };
 std::string_view class_weight_name(ClassWeight weight);  // "1", "sqrt", "balanced"
 double class_weight_of(ClassWeight weight, const RunPointers& runs);
 
+// What a run's validation rows cost; empty where the run was in no fold.
+struct RunLoss {
+  double log_loss = 0;  // their sum, after calibration
+  double rows = 0;
+};
+
 struct CandidateResult {
   Penalty penalty = Penalty::kL2;
   ClassWeight class_weight = ClassWeight::kOne;
@@ -33,6 +39,7 @@ struct CandidateResult {
   double log_loss = 0;  // over all folds' validation rows, after calibration
   double uncalibrated_log_loss = 0;
   double auc = 0;
+  std::vector<RunLoss> of_runs = {};  // the same by run, in the runs' order
 };
 
 struct Grid {
@@ -41,7 +48,7 @@ struct Grid {
                                             ClassWeight::kBalanced};
   // Of all training rows. Where fewer are fitted, C is larger by as much, so that the penalty's
   // part stays the same: what rows of a run have in common does not shrink with their number.
-  std::vector<double> cs = {0.0001, 0.001, 0.01, 0.1, 1};
+  std::vector<double> cs = {3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2, 1e-1};
 };
 
 // How one calibration did on folds that it did not see.
@@ -75,12 +82,15 @@ Result<UnseenRows> score_unseen(const RunPointers& runs, const FitSettings& sett
                                 const FoldOptions& options);
 
 Result<std::vector<CandidateResult>> try_candidates(const RunPointers& runs, const Grid& grid,
-                                                    size_t rows, bool calibrated,
+                                                    size_t rows, bool is_calibrated,
                                                     const FoldOptions& options,
                                                     const Progress& progress);
 
-// The least log loss; of those within a thousandth of it the simplest: L2, then weight 1, then the
-// least log loss. Nothing of nothing.
+// The simplest of those that are not proven worse than the one of least log loss: L2, then weight 1,
+// then the least C. Not proven: within one standard error of the difference over runs, or a
+// thousandth (the rule of one standard error: Breiman et al., Classification and Regression Trees,
+// 1984; here of paired differences, for runs differ by far more than candidates do). What a C
+// larger than that adds is of these runs and not of others. Nothing of nothing.
 std::optional<CandidateResult> best_candidate(const std::vector<CandidateResult>& candidates);
 
 std::vector<CalibrationResult> try_calibrations(const std::vector<CalibrationMethod>& methods,

@@ -37,7 +37,7 @@ TEST(Trainer, RecoversAKnownModel) {
   ASSERT_TRUE(model.training.fit);
   EXPECT_EQ(model.training.fit->class_weight, 1);
   EXPECT_EQ(model.training.fit->penalty, "l2");
-  EXPECT_EQ(report->candidates.size(), 30U);
+  EXPECT_EQ(report->candidates.size(), 48U);
   ASSERT_EQ(report->baselines.size(), 3U);
   EXPECT_NEAR(report->baselines[0].auc, 0.5, 0.03);
 }
@@ -192,15 +192,32 @@ TEST(Trainer, AClassWeightComesFromTheSharesOfTheLabels) {
 }
 
 TEST(Trainer, OfCandidatesThatAreAlikeTheSimplestIsTaken) {
-  const CandidateResult heavy{Penalty::kL2, ClassWeight::kBalanced, 0.1, 0.49995, 0.6, 0.9};
-  const CandidateResult sparse{Penalty::kL1, ClassWeight::kOne, 0.1, 0.4999, 0.5, 0.9};
-  const CandidateResult plain{Penalty::kL2, ClassWeight::kOne, 0.1, 0.5, 0.5, 0.9};
-  const CandidateResult worse{Penalty::kL2, ClassWeight::kOne, 1, 0.51, 0.51, 0.9};
+  const CandidateResult heavy{Penalty::kL2, ClassWeight::kBalanced, 0.1, 0.49995, 0.6, 0.9, {}};
+  const CandidateResult sparse{Penalty::kL1, ClassWeight::kOne, 0.1, 0.4999, 0.5, 0.9, {}};
+  const CandidateResult plain{Penalty::kL2, ClassWeight::kOne, 0.1, 0.5, 0.5, 0.9, {}};
+  const CandidateResult worse{Penalty::kL2, ClassWeight::kOne, 1, 0.51, 0.51, 0.9, {}};
   EXPECT_EQ(best_candidate({sparse, heavy, worse, plain})->log_loss, plain.log_loss);
   EXPECT_EQ(best_candidate({heavy, worse, sparse})->class_weight, ClassWeight::kBalanced);
-  const CandidateResult better{Penalty::kL1, ClassWeight::kRoot, 0.1, 0.45, 0.5, 0.9};
+  const CandidateResult better{Penalty::kL1, ClassWeight::kRoot, 0.1, 0.45, 0.5, 0.9, {}};
   EXPECT_EQ(best_candidate({plain, better})->penalty, Penalty::kL1);
   EXPECT_FALSE(best_candidate({}));
+}
+
+// Two runs better by 3, two worse by 1: no proof. All four better by 1: proof.
+TEST(Trainer, TheLeastCThatRunsDoNotProveWorseIsTaken) {
+  const auto candidate = [](double c, std::vector<double> losses) {
+    CandidateResult it{Penalty::kL2, ClassWeight::kOne, c, 0, 0, 0.9, {}};
+    for (const double loss : losses) {
+      it.of_runs.push_back({loss, 10});
+      it.log_loss += loss / 40;
+    }
+    return it;
+  };
+  const CandidateResult best = candidate(0.1, {10, 10, 10, 10});
+  EXPECT_EQ(best_candidate({best, candidate(0.001, {13, 13, 9, 9})})->c, 0.001);
+  EXPECT_EQ(best_candidate({best, candidate(0.001, {11, 11, 11, 11.1})})->c, 0.1);
+  EXPECT_EQ(best_candidate({best, candidate(0.001, {11, 11, 11, 11.1}),
+                            candidate(0.01, {10, 10.1, 10, 9.95})})->c, 0.01);
 }
 
 TEST(Trainer, ThinningKeepsConnectionsWhole) {

@@ -28,7 +28,7 @@ def parse(argv):
     parser.add_argument("--bin", type=directory_with_programs)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--force", action="store_true")
-    parser.add_argument("--agent-zone", action="store_true")
+    parser.add_argument("--no-agent-zone", dest="agent_zone", action="store_false")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--sample", nargs="?", type=Path, const=ROOT / "model/sample")
     return parser.parse_args(argv)
