@@ -18,6 +18,10 @@ constexpr double kInterceptFeature = 10;
 constexpr unsigned kSolverSeed = 1;
 // Features are Q16: anything that varies at all has a larger standard deviation over real rows.
 constexpr double kLeastScale = 1e-6;
+// Of a feature's range. One that is hardly ever there in training, say a kind of failure that two
+// connections in a million met, would else be blown up to unit variance: its coefficient would be
+// as large, for all the penalty, and a service that meets it often be scored by those two.
+constexpr double kLeastScaleOfRange = 1.0 / 32;
 
 double unit_value(int32_t value_q16) {
   return value_q16 / static_cast<double>(Q16_ONE);
@@ -44,8 +48,9 @@ void standardize(std::span<const Run* const> runs, Model& model) {
     const double mean = sum / rows;
     const double scale = std::sqrt(std::max(0.0, squares / rows - mean * mean));
     const bool varies = least < most && scale >= kLeastScale;
+    const double least_scale = kLeastScaleOfRange * (unit_value(most) - unit_value(least));
     feature = {.mean = round_to_file_digits(mean),
-               .scale = varies ? round_to_file_digits(scale) : 1,
+               .scale = varies ? round_to_file_digits(std::max(scale, least_scale)) : 1,
                .coefficient = 0,
                .min_q16 = least,
                .max_q16 = most};

@@ -28,6 +28,7 @@ steer_retries = false
 failover = false
 mask_refusals = false
 max_inflight = 5000
+admission = false
 on_removal = "move"
 drain_deadline_s = 0
 [service.budget]
@@ -59,6 +60,7 @@ drain = true
   EXPECT_FALSE(service.failover);
   EXPECT_FALSE(service.mask_refusals);
   EXPECT_EQ(service.max_inflight, 5000U);
+  EXPECT_FALSE(service.admission);
   EXPECT_EQ(service.on_removal, RemovalPolicy::kMove);
   EXPECT_EQ(service.drain_deadline.count(), 0);
   EXPECT_EQ(service.budget, (BudgetConfig{false, 0.5, 0, 2.5}));
@@ -178,6 +180,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "\"cookie\""},
         BadCase{"affinity_number", service_line("affinity = 3"), 5, "service[0].affinity", "3"},
         BadCase{"failover", service_line("failover = 1"), 5, "service[0].failover", "1"},
+        BadCase{"admission", service_line("admission = 1"), 5, "service[0].admission", "1"},
         BadCase{"mask_refusals", service_line("mask_refusals = \"no\""), 5,
                 "service[0].mask_refusals", "\"no\""},
         BadCase{"inflight_negative", service_line("max_inflight = -1"), 5,

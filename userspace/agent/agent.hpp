@@ -22,6 +22,7 @@
 
 #include "agent/losses.hpp"
 #include "agent/model_life.hpp"
+#include "agent/service_limits.hpp"
 #include "api/server.hpp"
 #include "base/error.hpp"
 #include "capture/client_mask.hpp"
@@ -111,6 +112,8 @@ class Agent {
   }
   const std::vector<std::string>& degraded() const { return path_.degraded(); }
   double first_attempts_per_s(std::uint32_t service_id) const;
+  // As of the last tick, whether it is in force or not.
+  AdmissionDecision admission(std::uint32_t service_id) const;
   const Tables& tables() const { return *tables_; }
   bool adopted() const { return adopted_; }
   bool tapping() const { return tap_ != nullptr; }
@@ -207,7 +210,7 @@ class Agent {
   ServiceLoop* find_service(std::uint32_t service_id) { return loop_.find_service(service_id); }
   void expire(const bpf::half_open& flow);
   void count_losses();
-  void count_first_attempts(const ServiceLoop& service, std::chrono::nanoseconds elapsed);
+  void update_limits(const ServiceLoop& service, std::chrono::nanoseconds elapsed);
   Result<void> write_budget(const ServiceLoop& service);
   Result<void> learn_retries();
   void await_signal();
@@ -239,13 +242,7 @@ class Agent {
   std::uint64_t events_in_tick_ = 0;
   LoopFacts facts_;
   Losses losses_;
-  // A service's first attempts a second, smoothed: what its retry budget is a part of.
-  struct FirstAttempts {
-    std::uint64_t count = 0;
-    double per_s = 0;
-    bool known = false;
-  };
-  std::map<std::uint32_t, FirstAttempts> first_attempts_;  // by service id
+  std::map<std::uint32_t, ServiceLimits> limits_;  // by service id
   std::optional<Error> failure_;
   bool adopted_ = false;  // started on the maps of an earlier agent
   bool stopping_ = false;

@@ -90,6 +90,7 @@ void compare_services(const ServiceConfig& before, const ServiceConfig& after, L
   lines.compare(about + "steer_retries", before.steer_retries, after.steer_retries);
   lines.compare(about + "failover", before.failover, after.failover);
   lines.compare(about + "mask_refusals", before.mask_refusals, after.mask_refusals);
+  lines.compare(about + "admission", before.admission, after.admission);
   lines.compare(about + "max_inflight", before.max_inflight, after.max_inflight);
   lines.compare(about + "on_removal", before.on_removal, after.on_removal);
   lines.compare(about + "drain_deadline", before.drain_deadline, after.drain_deadline);

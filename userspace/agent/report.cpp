@@ -141,6 +141,16 @@ json::object verdicts_json(std::span<const std::uint64_t> counts) {
   return out;
 }
 
+json::object admission_json(const Agent& agent, const ServiceLoop& service) {
+  const AdmissionDecision admission = agent.admission(service.config().id);
+  return {{"enabled", service.config().admission},
+          {"acts", service.acts() && service.config().admission},
+          {"limit", admission.limit},
+          {"max_inflight", service.config().max_inflight},
+          {"capacity_per_s", admission.capacity_per_s},
+          {"saturated", admission.saturated}};
+}
+
 json::object service_json(const Agent& agent, const ServiceLoop& service) {
   bpf::service_stats stats{};
   if (service.config().id < agent.service_stats().size()) {
@@ -157,6 +167,7 @@ json::object service_json(const Agent& agent, const ServiceLoop& service) {
           {"mode", to_string(service.config().mode)},
           {"leaving", service.is_leaving()},
           {"panic", service.in_panic()},
+          {"admission", admission_json(agent, service)},
           {"ring_slots", service.in_force().size()},
           {"moved_slots", service.moved_slots()},
           {"lost_events_share", agent.losses().lost_share()},

@@ -4,6 +4,7 @@
 // Events are observed as of the last tick's snapshot, then folded into the features: live scoring
 // and training see the same.
 #include <algorithm>
+#include <cmath>
 
 #include "agent/agent.hpp"
 #include "agent/capture_stream.hpp"
@@ -12,7 +13,6 @@
 namespace petrel {
 namespace {
 
-constexpr double kBudgetSmoothingS = 2.0;
 constexpr std::chrono::milliseconds kLearningPeriod{200};
 constexpr std::int64_t kWallClockStepNs = 1'000'000'000;
 
@@ -45,7 +45,7 @@ Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed)
         moves.add(service.config().id, changes);
         write_decisions(service, changes);
         if (service.is_leaving()) return;
-        count_first_attempts(service, elapsed);
+        update_limits(service, elapsed);
         if (auto written = write_budget(service); !written) done = written;
       });
   if (!done) return done;
@@ -146,17 +146,14 @@ void Agent::count_losses() {
   features_.set_lost_share(losses_.lost_share());
 }
 
-// First attempts a second, smoothed over about two seconds: the budget follows them.
-void Agent::count_first_attempts(const ServiceLoop& service, std::chrono::nanoseconds elapsed) {
-  const bpf::service_stats& stats = service_stats_[service.config().id];
-  FirstAttempts& seen = first_attempts_[service.config().id];
-  const double seconds = std::chrono::duration<double>(elapsed).count();
-  if (seconds <= 0) return;
-  const double per_s =
-      seen.known ? static_cast<double>(stats.first_attempts - seen.count) / seconds : 0.0;
-  seen.per_s += (per_s - seen.per_s) * std::min(1.0, seconds / kBudgetSmoothingS);
-  seen.count = stats.first_attempts;
-  seen.known = true;
+void Agent::update_limits(const ServiceLoop& service, std::chrono::nanoseconds elapsed) {
+  const std::uint32_t id = service.config().id;
+  ServiceLimits& limits = limits_[id];
+  const std::int32_t usual_log2_q16 = features_.snapshot()->service(id).usual_response_log2_q16;
+  limits.tick(service, service_stats_[id], elapsed, features_.known_patience_ns(id),
+              static_cast<std::uint64_t>(std::exp2(usual_log2_q16 / 65536.0)));
+  const bool in_force = service.acts() && service.config().admission;
+  tables_->write_limit(service.config(), in_force ? limits.admission().limit : 0);
 }
 
 // From what requests have taught of retries so far to the odds by which they are told.
@@ -181,8 +178,13 @@ Result<void> Agent::write_budget(const ServiceLoop& service) {
 }
 
 double Agent::first_attempts_per_s(std::uint32_t service_id) const {
-  const auto found = first_attempts_.find(service_id);
-  return found == first_attempts_.end() ? 0 : found->second.per_s;
+  const auto found = limits_.find(service_id);
+  return found == limits_.end() ? 0 : found->second.first_attempts_per_s();
+}
+
+AdmissionDecision Agent::admission(std::uint32_t service_id) const {
+  const auto found = limits_.find(service_id);
+  return found == limits_.end() ? AdmissionDecision() : found->second.admission();
 }
 
 }  // namespace petrel

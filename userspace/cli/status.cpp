@@ -33,6 +33,13 @@ void print_service(const json::object& service) {
                "HTTP/1.x\n",
                100 * unseen);
   }
+  const json::object& admission = service.at("admission").as_object();
+  if (const double limit = number(admission.at("limit")); limit > 0) {
+    fmt::print("  ADMISSION: asked for more than it answers in time ({:.0f}/s). Beyond {} in flight new "
+               "connections {} refused, retries first\n",
+               number(admission.at("capacity_per_s")), limit,
+               admission.at("acts").as_bool() ? "are" : "would be");
+  }
   fmt::print("  {:<15} {:>7} {:>7} {:>7} {:<11} {:>7} {:>8} {:>9} {:>9} {:>9} {:>10}\n", "backend",
              "weight", "share", "risk", "reason", "waiting", "conns", "answers", "failures",
              "conn p50", "resp p50");

@@ -159,6 +159,7 @@ struct ServiceConfig {
   bool failover = true;            // a repeated SYN without an answer goes to another backend
   bool mask_refusals = true;       // so does a refused one
   std::uint64_t max_inflight = 0;  // unanswered requests of the whole service; 0: no limit
+  bool admission = true;           // a lower limit where clients would not be answered in time
   BudgetConfig budget;
   RemovalPolicy on_removal = RemovalPolicy::kReset;
   std::chrono::milliseconds drain_deadline{60000};  // then on_removal; 0: at once

@@ -189,6 +189,7 @@ ServiceSound read_service_fields(TableReader& reader, ServiceConfig& service) {
   reader.boolean("failover", service.failover);
   reader.boolean("mask_refusals", service.mask_refusals);
   reader.whole("max_inflight", 0, kMostInflight, service.max_inflight);
+  reader.boolean("admission", service.admission);
   reader.choice<RemovalPolicy>("on_removal",
                                {{"reset", RemovalPolicy::kReset}, {"move", RemovalPolicy::kMove}},
                                service.on_removal);

@@ -2,6 +2,7 @@
 #include "features/feature_state.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "features/decay.hpp"
 
@@ -51,6 +52,12 @@ void FeatureState::on_event(const bpf::event& event) {
   if (event.failure == bpf::FAILURE_NONE) {
     backend_seen->response_log2.add(bpf::log2_q16(event.waited_ns));
   }
+}
+
+uint64_t FeatureState::known_patience_ns(uint32_t service_id) const {
+  if (service_id >= services_.size()) return 0;
+  const std::optional<int32_t> known = services_[service_id].usual.known_patience_log2_q16();
+  return known ? static_cast<uint64_t>(std::exp2(*known / 65536.0)) : 0;
 }
 
 void FeatureState::count(const bpf::event& event, Backend& backend) {

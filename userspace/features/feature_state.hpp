@@ -46,6 +46,9 @@ class FeatureState {
   // The features as of the last tick.
   FeatureVector compute(const Observation& observation) const;
 
+  // What the service's clients wait before they leave, in ns; 0 until some have been seen to.
+  uint64_t known_patience_ns(uint32_t service_id) const;
+
   // The last tick's views, shared so that a capture can keep a history of them cheaply.
   std::shared_ptr<const Snapshot> snapshot() const { return snapshot_; }
 

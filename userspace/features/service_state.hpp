@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "features/features.hpp"
 #include "features/usual.hpp"
@@ -25,6 +26,11 @@ class ServiceState {
 
   // As of now, without the time of day.
   ServiceView view() const;
+
+  // Of ns; none before clients were seen to leave.
+  std::optional<int32_t> known_patience_log2_q16() const {
+    return patience_log2_.is_known() ? std::optional(patience_log2_.value_q16()) : std::nullopt;
+  }
 
   template <class Fields>
   void archive(Fields& fields) {

@@ -38,7 +38,7 @@ std::uint32_t service_flags(const ServiceConfig& service) {
   if (tcp && nat && service.mask_refusals) flags |= bpf::SERVICE_MASK;
   if (tcp && nat && service.budget.enabled) flags |= bpf::SERVICE_BUDGET;
   const bool limited =
-      service.max_inflight > 0 || std::ranges::any_of(service.backends, [](const BackendConfig& b) {
+      service.admission || service.max_inflight > 0 || std::ranges::any_of(service.backends, [](const BackendConfig& b) {
         return b.max_inflight > 0;
       });
   if (tcp && nat && limited) flags |= bpf::SERVICE_ADMIT;
@@ -48,6 +48,12 @@ std::uint32_t service_flags(const ServiceConfig& service) {
 // Retries are refused first: at this part of a limit.
 std::uint64_t retry_limit(std::uint64_t limit) {
   return limit == 0 ? 0 : std::max<std::uint64_t>(1, limit * 4 / 5);
+}
+
+// Whole words each: a SYN between the two sees one of the old and one of the new, which harms nobody.
+void set_limit(bpf::inflight& place, std::uint64_t limit) {
+  std::atomic_ref(place.limit).store(limit, std::memory_order_relaxed);
+  std::atomic_ref(place.retry_limit).store(retry_limit(limit), std::memory_order_relaxed);
 }
 
 constexpr double kOneQ16 = 65536;
@@ -261,15 +267,20 @@ Result<void> Tables::write_addresses(std::span<const ServiceConfig> services) {
 }
 
 Result<void> Tables::write_limits(const ServiceConfig& service) {
-  const auto set = [](bpf::inflight& place, std::uint64_t limit) {
-    std::atomic_ref(place.limit).store(limit, std::memory_order_relaxed);
-    std::atomic_ref(place.retry_limit).store(retry_limit(limit), std::memory_order_relaxed);
-  };
-  set(service_inflight_[service.id], service.max_inflight);
+  set_limit(service_inflight_[service.id], service.max_inflight);
   for (const BackendConfig& backend : service.backends) {
-    set(inflight_[backend.id], backend.max_inflight);
+    set_limit(inflight_[backend.id], backend.max_inflight);
   }
   return {};
+}
+
+void Tables::write_limit(const ServiceConfig& service, std::uint64_t learned) {
+  const std::uint64_t configured = service.max_inflight;
+  const bool both = configured > 0 && learned > 0;
+  const std::uint64_t limit =
+      both ? std::min(configured, learned) : std::max(configured, learned);
+  bpf::inflight& place = service_inflight_[service.id];
+  if (place.limit != limit) set_limit(place, limit);
 }
 
 Result<bpf::budget> Tables::read_budget(std::uint32_t service_id) const {

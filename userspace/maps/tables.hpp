@@ -74,6 +74,8 @@ class Tables {
                        const std::function<void(const bpf::half_open&)>& waited);
   // Deletes an entry of an established flow, and gives back what it took.
   void end_connection(const bpf::connection_key& key, const bpf::connection& connection);
+  // What is learned of the service as a whole, 0: no limit; the configured one holds all the same.
+  void write_limit(const ServiceConfig& service, std::uint64_t learned);
   std::int64_t inflight(std::uint32_t backend_id) const;
 
   // Requests or SYNs that the data path will never end are in flight no longer.
