@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+// petrel in the simulator: the agent's Loop, fed as the agent feeds it, above a simulated data
+// path.
+#include <algorithm>
+#include <array>
+
+#include "loop/loop.hpp"
+#include "simulate/ring_policy.hpp"
+
+namespace petrel::simulate {
+namespace {
+
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+constexpr double kBudgetSmoothingS = 2.0;                // as the agent's
+constexpr std::uint64_t kProbePatienceNs = 500'000'000;  // of the agent's prober
+constexpr std::uint32_t kRequestBytes = 200;
+constexpr double kNsPerS = 1e9;
+
+bool is_suspicious(const BackendLoop& backend) {
+  return !backend.drains() && (backend.decision.factor < 0.5 || backend.reading.risk > 0.3);
+}
+
+// A million of these a second are made: everything that does not vary is set once.
+bpf::event event_template() {
+  bpf::event event{};
+  event.key.service_id = 1;
+  event.request = 1;
+  event.method = bpf::METHOD_GET;
+  event.request_bytes = kRequestBytes;
+  event.state = bpf::CONNECTION_ESTABLISHED;
+  event.confidence = 255;
+  return event;
+}
+
+class PetrelPolicy : public Policy {
+ public:
+  PetrelPolicy(BalancerView view, Random random, Loop loop, const PolicySettings& settings,
+               PetrelSettings petrel)
+      : view_(view),
+        random_(random),
+        loop_(std::move(loop)),
+        acts_(petrel.mode == ServiceMode::kAct),
+        path_(view, acts_ ? petrel.flags | bpf::SERVICE_ACT : 0),
+        event_(event_template()),
+        probes_(view.backends()),
+        next_probe_ns_(view.now_ns() + probe_delay_ns()),
+        ends_abandoned_(settings.end_abandoned && acts_) {
+    if (acts_ && settings.inflight_limit) limit_ = settings.inflight_limit();
+    set_budget();
+    follow_rings();
+  }
+
+  Placement place(const Flow& flow) override {
+    if (flow.attempt == 1) ++first_attempts_;
+    return path_.place(flow);
+  }
+  std::uint32_t move_syn(const StuckSyn& syn) override { return path_.move_syn(syn); }
+  bool ends_abandoned() const override { return ends_abandoned_; }
+
+  void on_seen(const Seen& seen) override {
+    event_.type = static_cast<std::uint8_t>(seen.type);
+    event_.time_ns = seen.time_ns;
+    event_.syn_ns = seen.syn_ns;
+    event_.connect_ns = seen.connect_ns;
+    event_.waited_ns = seen.waited_ns;
+    event_.backend_id = seen.backend + 1;
+    event_.failure = static_cast<std::uint8_t>(seen.failure);
+    event_.attempt = static_cast<std::uint8_t>(std::min(seen.attempt, 255U));
+    event_.syn_repeats = static_cast<std::uint8_t>(seen.syn_repeats);
+    event_.status = seen.failure == bpf::FAILURE_SERVER_ERROR ? 503
+                    : seen.type == bpf::EVENT_ANSWER          ? 200
+                                                              : 0;
+    loop_.on_event(event_);
+    if (seen.type == bpf::EVENT_ANSWER && seen.failure == bpf::FAILURE_NONE) ++facts_.answered;
+    if (seen.failure == bpf::FAILURE_ABANDONED) ++facts_.abandoned;
+  }
+
+  void on_retry(const Flow& flow) override {
+    bpf::event event = event_;
+    event.type = bpf::EVENT_RETRY;
+    event.time_ns = view_.now_ns();
+    event.attempt = static_cast<std::uint8_t>(std::min(flow.attempt, 255U));
+    event.previous_backend_id = flow.previous == kNobody ? 0 : flow.previous + 1;
+    loop_.on_event(event);
+  }
+
+  void tick() override {
+    const std::uint64_t elapsed_ns = last_tick_ns_ == 0 ? kTickNs : view_.now_ns() - last_tick_ns_;
+    last_tick_ns_ = view_.now_ns();
+    take_probes();
+    loop_.tick(
+        view_.now_ns(), std::chrono::nanoseconds(elapsed_ns),
+        [this](const ServiceLoop&, const BackendLoop& backend) { return inputs_of(backend); },
+        [this](ServiceLoop& loop, std::span<const RingChange>) { write_decisions(loop); });
+    const double seconds = static_cast<double>(elapsed_ns) / kNsPerS;
+    const double per_s = static_cast<double>(first_attempts_) / seconds;
+    first_attempts_per_s_ +=
+        (per_s - first_attempts_per_s_) * std::min(1.0, seconds / kBudgetSmoothingS);
+    first_attempts_ = 0;
+    set_budget();
+    limit_inflight(elapsed_ns);
+  }
+
+  void drain(std::uint32_t backend, bool drained) override {
+    BackendLoop* found = service().find(backend + 1);
+    service().set_drain(*found, drained ? view_.now_ns() + 3600 * kSecondNs : 0);
+    service().settle();
+    follow_rings();
+    path_.entry(backend).state = drained ? bpf::BACKEND_DRAINING : bpf::BACKEND_UP;
+  }
+
+  std::uint64_t moved_slots() const override { return acts_ ? service().moved_slots() : 0; }
+  std::uint64_t slots() const override { return service().in_force().size(); }
+  double factor(std::uint32_t backend) const override {
+    return acts_ ? service().backends()[backend].decision.factor : 1;
+  }
+
+ private:
+  static constexpr std::uint64_t kTickNs = 100'000'000;
+
+  ServiceLoop& service() { return loop_.services().front(); }
+  const ServiceLoop& service() const { return loop_.services().front(); }
+  void follow_rings() { path_.set_rings(service().in_force(), service().neutral()); }
+  std::uint64_t probe_delay_ns() { return 800'000'000 + random_.below(400'000'001); }
+
+  BackendTick inputs_of(const BackendLoop& backend) {
+    const std::uint32_t index = backend.config.id - 1;
+    view_.waiting(index, true, waiting_syn_);
+    view_.waiting(index, false, waiting_);
+    for (const auto* groups : {&waiting_syn_, &waiting_}) {
+      if (groups->empty()) continue;
+      facts_.oldest_ns = std::max(facts_.oldest_ns, groups->back().age_ns);
+    }
+    return {probes_[index].result, waiting_syn_, waiting_};
+  }
+
+  void write_decisions(ServiceLoop& loop) {
+    if (!acts_) return;
+    for (const BackendLoop& backend : loop.backends()) {
+      DataPath::Entry& entry = path_.entry(backend.config.id - 1);
+      entry.base_weight = backend.config.weight;
+      entry.risk_q16 = backend.reading.risk_q16;
+      if (backend.drains()) continue;
+      entry.state = backend.decision.factor == 0 ? bpf::BACKEND_QUARANTINED : bpf::BACKEND_UP;
+    }
+  }
+
+  // Each second, with jitter, those in which anything is amiss. Silence takes its time to be known.
+  void take_probes() {
+    const bool due = view_.now_ns() >= next_probe_ns_;
+    if (due) next_probe_ns_ = view_.now_ns() + probe_delay_ns();
+    for (const BackendLoop& backend : service().backends()) {
+      Probe& probe = probes_[backend.config.id - 1];
+      if (probe.silent_from_ns != 0 && probe.silent_from_ns <= view_.now_ns()) {
+        probe = {ProbeResult::kSilent, 0};
+      }
+      if (!due) continue;
+      if (!is_suspicious(backend)) {
+        probe = {};
+        continue;
+      }
+      const ProbeResult result = view_.connect(backend.config.id - 1);
+      if (result == ProbeResult::kSilent) {
+        probe.silent_from_ns = view_.now_ns() + kProbePatienceNs;
+      } else {
+        probe = {result, 0};
+      }
+    }
+  }
+
+  void set_budget() {
+    const BudgetConfig& budget = service().budget();
+    path_.budget().set(std::max(budget.min_per_s, budget.ratio * first_attempts_per_s_),
+                       budget.burst_s);
+  }
+
+  void limit_inflight(std::uint64_t elapsed_ns) {
+    if (limit_ != nullptr) {
+      const ServiceView seen = loop_.features().snapshot()->service(service().config().id);
+      facts_.now_ns = view_.now_ns();
+      facts_.elapsed_ns = elapsed_ns;
+      facts_.waiting = static_cast<std::uint64_t>(view_.inflight());
+      facts_.usual_response_ns = std::uint64_t{1} << (seen.usual_response_log2_q16 >> 16);
+      facts_.patience_ns = std::uint64_t{1} << (seen.patience_log2_q16 >> 16);
+      path_.limits() = limit_->tick(facts_);
+    }
+    facts_ = {};
+  }
+
+  struct Probe {
+    ProbeResult result = ProbeResult::kUnknown;
+    std::uint64_t silent_from_ns = 0;  // when it will be known; 0: nothing is asked
+  };
+
+  BalancerView view_;
+  Random random_;
+  Loop loop_;
+  bool acts_;
+  DataPath path_;
+  bpf::event event_;
+  std::vector<Probe> probes_;
+  std::uint64_t next_probe_ns_;
+  bool ends_abandoned_;
+  std::unique_ptr<InflightLimit> limit_;
+  InflightFacts facts_;
+  std::vector<WaitingGroup> waiting_syn_, waiting_;  // of the backend at hand
+  std::uint64_t first_attempts_ = 0;                 // since the last tick
+  double first_attempts_per_s_ = 0;
+  std::uint64_t last_tick_ns_ = 0;
+};
+
+}  // namespace
+
+PolicyMaker make_petrel_policies(const Scenario& scenario, const PolicySettings& settings,
+                                 PetrelSettings petrel) {
+  // Made once and copied: a large ring takes longer to fill than to copy.
+  const auto prototype =
+      std::make_shared<ServiceLoop>(simulated_service(scenario, petrel.mode), settings.control);
+  return [prototype, settings, petrel](BalancerView view, Random random) {
+    Loop loop(*settings.model);
+    loop.services().push_back(*prototype);
+    return std::make_unique<PetrelPolicy>(view, random, std::move(loop), settings, petrel);
+  };
+}
+
+}  // namespace petrel::simulate
