@@ -115,6 +115,13 @@ void ServiceLoop::adopt(std::vector<std::uint32_t> in_force,
 }
 
 BackendLoop* ServiceLoop::find(std::uint32_t backend_id) {
+  // Ids mostly follow one another, and each event asks: no search over thousands then.
+  if (!backends_.empty()) {
+    const std::size_t place = backend_id - backends_.front().config.id;  // wraps below the first
+    if (place < backends_.size() && backends_[place].config.id == backend_id) {
+      return &backends_[place];
+    }
+  }
   const auto found = std::ranges::find_if(
       backends_, [&](const BackendLoop& backend) { return backend.config.id == backend_id; });
   return found == backends_.end() ? nullptr : &*found;
