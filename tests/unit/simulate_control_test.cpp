@@ -105,6 +105,28 @@ TEST(SimulateControl, CutOfCapacityEndsAtOnceWithAdmission) {
   EXPECT_GE(outcome.cause_goodput_per_s, 0.9 * 120);
 }
 
+// How near the edge: a cut from capacity C to c for T leaves a queue of (rate - c) T, which takes
+// its part of 1 / C to work off. Where that is longer than clients wait, all that is worked on has
+// been left: the storm sustains itself from T = patience * C / (rate - c) on, and retries that come
+// before bring it nearer.
+TEST(SimulateControl, StormBeginsWhereTheQueueOutlastsPatience) {
+  struct Case {
+    const char* scenario;
+    double left_per_s;  // of the capacity, during the cause
+  };
+  for (const Case& each : {Case{"capacity-drop", 120}, Case{"storm", 0}}) {
+    const Scenario scenario = scenario_named(each.scenario);
+    const double edge_s = scenario.clients.timeout_ms / 1000 * scenario.capacity_per_s() /
+                          (scenario.clients.rate_per_s - each.left_per_s);
+    const Boundary found =
+        find_boundary(scenario, [](const Scenario& with) { return run(with, "static"); },
+                      {.shortest_s = 0.25, .longest_s = 16, .grain_s = 0.25});
+    ASSERT_TRUE(found.fails_from_s.has_value()) << each.scenario;
+    EXPECT_LE(found.recovers_s, 1.1 * edge_s) << each.scenario;
+    EXPECT_GE(*found.fails_from_s, 0.7 * edge_s) << each.scenario;
+  }
+}
+
 // At most 3 in flight; counts how often it is asked.
 class ThreeAtMost : public InflightLimit {
  public:

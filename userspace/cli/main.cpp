@@ -44,6 +44,7 @@ int main(int argc, char** argv) {
   cli::add_capture(app, action);
   cli::add_export(app, action);
   cli::add_replay(app, action);
+  cli::add_simulate(app, action);
   cli::add_train(app, action);
   cli::add_predict(app, action);
   cli::add_model(app, action);

@@ -21,6 +21,7 @@ void add_explain(CLI::App& app, Action& action);
 void add_capture(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);
 void add_replay(CLI::App& app, Action& action);
+void add_simulate(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_predict(CLI::App& app, Action& action);
 void add_model(CLI::App& app, Action& action);  // show, diff, verify
