@@ -115,7 +115,14 @@ Result<void> Agent::prepare(const Layout& layout, const PinnedState& pinned) {
   }
   for (const std::string& line : path_.warnings()) spdlog::warn("{}", line);
   if (auto opened = open_maps(layout.sizes); !opened) return opened;
+  auto overrides = read_overrides(overrides_path(), 0);
+  if (overrides) {
+    overrides_ = std::move(*overrides);
+  } else {
+    spdlog::warn("{}: no order of before is in force", overrides.error().message());
+  }
   build_services(layout, pinned);
+  resume_overrides();
   if (auto written = write_tables(); !written) return written;
   if (!adopted_) {
     if (auto attached = path_.attach_xdp(config_.agent); !attached) return attached;

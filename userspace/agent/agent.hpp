@@ -22,6 +22,7 @@
 
 #include "agent/losses.hpp"
 #include "agent/model_life.hpp"
+#include "agent/overrides.hpp"
 #include "agent/service_limits.hpp"
 #include "api/server.hpp"
 #include "base/error.hpp"
@@ -86,6 +87,9 @@ Result<ClientMask> make_mask(ClientPrivacy privacy, const std::string& key_file)
 
 struct Comparison;
 
+// What a request orders, its service and backend as named; kUsage where it cannot be read.
+Result<Override> override_of(const ApiRequest& request, OverrideKind kind);
+
 class Agent {
  public:
   // Loads the model and the programs, writes the tables, attaches. On an error nothing is left
@@ -116,6 +120,7 @@ class Agent {
   AdmissionDecision admission(std::uint32_t service_id) const;
   const Tables& tables() const { return *tables_; }
   bool adopted() const { return adopted_; }
+  const Overrides& overrides() const { return overrides_; }
   bool tapping() const { return tap_ != nullptr; }
 
  private:
@@ -151,8 +156,24 @@ class Agent {
   boost::asio::awaitable<ApiReply> answer(ApiRequest request);
   boost::asio::awaitable<ApiReply> answer_reload();
   ApiReply explain(const ApiRequest& request) const;
-  ApiReply answer_drain(const ApiRequest& request);
+  boost::asio::awaitable<ApiReply> answer_drain(ApiRequest request);
   ApiReply answer_budget(const ApiRequest& request);
+
+  // override_requests.cpp
+  boost::asio::awaitable<ApiReply> answer_override(ApiRequest request, OverrideKind kind);
+  boost::asio::awaitable<ApiReply> answer_release(ApiRequest request);
+  std::string overrides_path() const;
+  Result<ServiceLoop*> service_to_order(const std::string& name);
+  Result<BackendLoop*> backend_to_order(ServiceLoop& service, const std::string& name);
+  Result<void> set_hand(ServiceLoop& service, BackendLoop& backend, double percent);
+  void end_override(const Override& it);
+  void publish_orders(ServiceLoop& service);
+  void expire_overrides();
+  boost::asio::awaitable<Result<void>> keep_overrides();
+  boost::asio::awaitable<void> keep_overrides_or_say();
+  void apply_overrides(ServiceLoop& service);
+  bool drop_overrides_of_nobody();
+  void resume_overrides();
 
   // model_requests.cpp
   boost::asio::awaitable<ApiReply> answer_model(ApiRequest request);
@@ -242,6 +263,7 @@ class Agent {
   std::uint64_t events_in_tick_ = 0;
   LoopFacts facts_;
   Losses losses_;
+  Overrides overrides_;
   std::map<std::uint32_t, ServiceLimits> limits_;  // by service id
   std::optional<Error> failure_;
   bool adopted_ = false;  // started on the maps of an earlier agent

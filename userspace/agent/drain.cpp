@@ -20,12 +20,7 @@ constexpr std::uint64_t kCountingShare = 10;
 
 Result<void> Agent::drain(ServiceLoop& service, BackendLoop& backend, std::uint64_t drained_ns) {
   service.set_drain(backend, drained_ns);
-  service.settle();
-  ask_checkpoints();
-  write_decisions(service, {});
-  tables_->write_rings(service.config().id, service.neutral(), service.in_force());
-  next_count_ns_ = 0;
-  count_connections(monotonic_ns());
+  publish_orders(service);
   if (failure_) return *failure_;
   return {};
 }

@@ -181,12 +181,16 @@ asio::awaitable<Result<ReloadReport>> Agent::reload_once() {
   spdlog::set_level(spdlog::level::from_str(config_.agent.log_level));
   if (auto opened = open_maps(layout->sizes); !opened) co_return opened.error();
   build_services(*layout, *pinned);
+  const bool dropped = drop_overrides_of_nobody();
   ask_checkpoints();
   end_loose_readers();
   if (auto written = write_tables(); !written) co_return written.error();
   if (other_sensor) {
     path_.detach_sensor();
     if (auto sensing = attach_sensor(); !sensing) co_return sensing.error();
+  }
+  if (dropped) {
+    if (auto kept = co_await keep_overrides(); !kept) report.warnings.push_back(kept.error().message());
   }
   co_return report;
 }
@@ -266,11 +270,15 @@ void Agent::build_services(const Layout& layout, const PinnedState& pinned) {
         earlier, [&](const ServiceLoop& loop) { return loop.config().id == id; });
     if (had != earlier.end()) {
       service.inherit(*had);
+      apply_overrides(service);
     } else if (const PinnedService* was = pinned.service(id); was != nullptr) {
+      apply_overrides(service);
       const RingPlace& place = layout.places.at(id);
       const bool same_place = was->value.ring_offset == place.offset &&
                               was->value.slots == place.slots;
       service.adopt(same_place ? tables_->read_ring(id) : std::vector<std::uint32_t>{}, weights);
+    } else {
+      apply_overrides(service);
     }
     service.hold(loop_.held());
     service.settle();

@@ -16,9 +16,9 @@ namespace petrel {
 namespace json = boost::json;
 namespace {
 
-constexpr std::array<std::string_view, 11> kReasons = {
-    "base",   "risk",   "floor",   "quarantine", "recovering", "panic",
-    "shared", "capped", "neutral", "samples",    "draining"};
+constexpr std::array<std::string_view, 13> kReasons = {
+    "base",   "risk",    "floor",   "quarantine", "recovering", "panic", "shared",
+    "capped", "neutral", "samples", "draining",   "by_hand",    "frozen"};
 constexpr std::array<std::string_view, bpf::FAILURE_KINDS> kFailures = {
     "none", "refused", "handshake_timeout", "reset", "abandoned", "empty", "overload",
     "server_error"};
@@ -101,26 +101,35 @@ json::object wire_json(const bpf::backend_stats& stats) {
           {"response_p99_ms", histogram_quantile_ns(stats.response_histogram, 0.99) / 1e6}};
 }
 
-double factor_in_force(const ServiceLoop& service, const BackendLoop& backend) {
-  return service.acts() || backend.drains() ? backend.decision.factor : 1.0;
+json::value order_name(ServiceOrder order) {
+  if (order == ServiceOrder::kNone) return nullptr;
+  return order == ServiceOrder::kFreeze ? "freeze" : "neutral";
 }
 
-bpf::weight_reason reason_in_force(const ServiceLoop& service, const BackendLoop& backend) {
-  return service.acts() || backend.drains() ? backend.decision.reason : bpf::REASON_NEUTRAL;
+json::array overrides_json(const Agent& agent, const ServiceLoop& service) {
+  const auto now_ns = static_cast<std::int64_t>(read_clocks().realtime_ns);
+  json::array out;
+  for (const Override& it : agent.overrides().list()) {
+    if (it.service == service.config().name) out.push_back(override_json(it, now_ns));
+  }
+  return out;
 }
 
 json::object backend_json(const Agent& agent, const ServiceLoop& service,
                           const BackendLoop& backend) {
   const double slots = static_cast<double>(service.in_force().size());
+  const WeightInForce in_force = service.in_force_weight(backend);
   return {{"name", backend.config.name},
           {"id", backend.config.id},
           {"address", endpoint_text(backend.config.address, backend.config.port)},
           {"zone", backend.config.zone},
           {"base_weight", backend.config.weight},
-          {"factor", factor_in_force(service, backend)},
+          {"by_hand", backend.hand_q16 == kWholeWeight ? json::value(nullptr)
+                                                       : json::value(backend.hand_q16 / kOne)},
+          {"factor", in_force.factor()},
           {"share", static_cast<double>(backend.slots) / slots},
           {"wanted_factor", backend.decision.factor},
-          {"reason", reason_name(reason_in_force(service, backend))},
+          {"reason", reason_name(in_force.reason)},
           {"drain", backend.drains() ? json::value(drain_json(backend)) : json::value(nullptr)},
           {"rails", rail_names(backend.decision.rails)},
           {"risk", backend.reading.risk},
@@ -166,6 +175,8 @@ json::object service_json(const Agent& agent, const ServiceLoop& service) {
           {"placement", to_string(service.config().placement)},
           {"mode", to_string(service.config().mode)},
           {"leaving", service.is_leaving()},
+          {"order", order_name(service.order())},
+          {"overrides", overrides_json(agent, service)},
           {"panic", service.in_panic()},
           {"admission", admission_json(agent, service)},
           {"ring_slots", service.in_force().size()},

@@ -69,7 +69,13 @@ asio::awaitable<ApiReply> Agent::answer(ApiRequest request) {
   if (request.path.starts_with("/v1/model/")) co_return co_await answer_model(std::move(request));
   if (request.is_post) {
     if (request.path == "/v1/reload") co_return co_await answer_reload();
-    if (request.path == "/v1/drain") co_return answer_drain(request);
+    if (request.path == "/v1/drain") co_return co_await answer_drain(std::move(request));
+    if (request.path == "/v1/release") co_return co_await answer_release(std::move(request));
+    for (const OverrideKind kind :
+         {OverrideKind::kWeight, OverrideKind::kFreeze, OverrideKind::kNeutral}) {
+      if (request.path != "/v1/" + std::string(to_string(kind))) continue;
+      co_return co_await answer_override(std::move(request), kind);
+    }
     if (request.path == "/v1/budget") co_return answer_budget(request);
     if (request.path == "/v1/checkpoint") co_return answer_checkpoint();
   } else {
@@ -109,15 +115,18 @@ asio::awaitable<ApiReply> Agent::answer_reload() {
                      {"programs_replaced", done->programs_replaced}});
 }
 
-ApiReply Agent::answer_drain(const ApiRequest& request) {
+asio::awaitable<ApiReply> Agent::answer_drain(ApiRequest request) {
   const std::string name = asked(request, "backend");
   const std::string in_service = asked(request, "service");
   const auto deadline_s = number(request, "deadline_s", 0, kMostDrainS);
-  if (!deadline_s) return refused(400, deadline_s.error());
+  if (!deadline_s) co_return refused(400, deadline_s.error());
+  auto wanted = override_of(request, OverrideKind::kDrain);
+  if (!wanted) co_return refused(400, wanted.error());
+  Override order = std::move(*wanted);
   const auto found = find_named(services_, in_service, name);
-  if (found.empty()) return usage(404, "no backend is called " + name);
+  if (found.empty()) co_return usage(404, "no backend is called " + name);
   if (found.size() > 1) {
-    return usage(409, name + " is a backend of " + std::to_string(found.size()) +
+    co_return usage(409, name + " is a backend of " + std::to_string(found.size()) +
                           " services: name one with --service");
   }
   auto [service, backend] = found.front();
@@ -126,11 +135,19 @@ ApiReply Agent::answer_drain(const ApiRequest& request) {
     const std::chrono::duration<double> configured = service->config().drain_deadline;
     const double wait_s = deadline_s->value_or(configured.count());
     drained_ns = monotonic_ns() + static_cast<std::uint64_t>(wait_s * 1e9);
+    order.drained_ns = order.since_ns + static_cast<std::int64_t>(wait_s * 1e9);
   } else if (backend->leaving) {
-    return usage(409, name + " is no longer in the configuration: add it and reload");
+    co_return usage(409, name + " is no longer in the configuration: add it and reload");
   }
-  if (auto done = drain(*service, *backend, drained_ns); !done) return refused(500, done.error());
+  if (auto done = drain(*service, *backend, drained_ns); !done) co_return refused(500, done.error());
 
+  order.service = service->config().name;
+  order.backend = backend->config.name;
+  if (drained_ns == 0) {
+    overrides_.release(order.service, order.backend, OverrideKind::kDrain);
+  } else if (!backend->leaving) {
+    overrides_.put(order);
+  }
   json::object out = drain_json(*backend);
   out["schema"] = "petrel/drain/v1";
   out["service"] = service->config().name;
@@ -143,8 +160,11 @@ ApiReply Agent::answer_drain(const ApiRequest& request) {
   if (drained_ns == 0 && backend->config.drain) {
     warnings.push_back("the configuration says drain = true: the next reload drains it again");
   }
+  if (auto kept = co_await keep_overrides(); !kept) {
+    warnings.push_back(json::string("in force, but not over a restart of the host: " + kept.error().message()));
+  }
   out["warnings"] = std::move(warnings);
-  return replied(out);
+  co_return replied(out);
 }
 
 ApiReply Agent::answer_budget(const ApiRequest& request) {

@@ -20,7 +20,7 @@ bpf::backend_state state_of(const ServiceLoop& service, const BackendLoop& backe
                             std::uint64_t now_ns) {
   if (backend.is_past_deadline(now_ns)) return bpf::BACKEND_REMOVED;
   if (backend.drains()) return bpf::BACKEND_DRAINING;
-  const bool quarantined = service.acts() && backend.decision.factor == 0;
+  const bool quarantined = service.in_force_weight(backend).factor_q16 == 0;
   return quarantined ? bpf::BACKEND_QUARANTINED : bpf::BACKEND_UP;
 }
 
@@ -29,6 +29,7 @@ bpf::backend_state state_of(const ServiceLoop& service, const BackendLoop& backe
 Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed) {
   tables_->beat(now_ns);
   follow_wall_clock();
+  expire_overrides();
   if (life_->on_tick(features_.snapshot(), now_ns)) follow_model_state();
   begin_captures();
   if (auto drained = events_->drain(); !drained) return drained.error();
@@ -122,10 +123,9 @@ void Agent::write_decisions(ServiceLoop& service, std::span<const RingChange> ch
     // Held: two choices must not go by it either.
     weight.risk_q16 = service.held() ? 0 : backend.reading.risk_q16;
     weight.changed_ns = backend.changed_ns;
-    // Draining is an order, not a conclusion: it is in force in each mode.
-    const bool in_force = service.acts() || backend.drains();
-    weight.factor_q16 = in_force ? backend.decision.factor_q16 : 65536;
-    weight.reason = in_force ? backend.decision.reason : bpf::REASON_NEUTRAL;
+    const WeightInForce in_force = service.in_force_weight(backend);
+    weight.factor_q16 = in_force.factor_q16;
+    weight.reason = in_force.reason;
     if (auto written = tables_->write_weight(backend.config.id, weight); !written) {
       failure_ = written.error();
     }

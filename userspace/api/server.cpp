@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <boost/asio/as_tuple.hpp>
@@ -53,6 +54,14 @@ asio::awaitable<void> send_stream(UnixSocket::socket& socket, const ApiReply& re
     if (error) co_return;
   }
   co_await asio::async_write(socket, http::make_chunk_last(), kAsTuple);
+}
+
+// Who has connected, as the kernel says; ~0 where it does not.
+std::uint32_t peer_uid(UnixSocket::socket& socket) {
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  const int rc = ::getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &length);
+  return rc == 0 ? peer.uid : ~0U;
 }
 
 }  // namespace
@@ -134,6 +143,7 @@ asio::awaitable<void> ApiServer::serve() {
 
 asio::awaitable<void> ApiServer::serve_connection(UnixSocket::socket socket) {
   boost::beast::flat_buffer buffer;
+  const std::uint32_t uid = peer_uid(socket);
   for (;;) {
     http::request<http::empty_body> request;
     auto [read_error, read_bytes] = co_await http::async_read(socket, buffer, request, kAsTuple);
@@ -143,6 +153,7 @@ asio::awaitable<void> ApiServer::serve_connection(UnixSocket::socket socket) {
     if (is_post || request.method() == http::verb::get) {
       ApiRequest asked = parse_target({request.target().data(), request.target().size()});
       asked.is_post = is_post;
+      asked.peer_uid = uid;
       reply = co_await handler_(std::move(asked));
     } else {
       reply = {405, "application/json", R"({"error":"only GET and POST are served"})", nullptr};

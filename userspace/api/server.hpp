@@ -24,6 +24,7 @@ struct ApiRequest {
   bool is_post = false;
   std::string path;                          // "/v1/status"
   std::map<std::string, std::string> query;  // decoded
+  std::uint32_t peer_uid = ~0U;              // of the process at the other end (SO_PEERCRED)
 };
 
 struct ApiReply {

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "api/client.hpp"
+#include "cli/order_options.hpp"
 #include "cli/verbs.hpp"
 
 namespace petrel::cli {
@@ -20,11 +21,12 @@ struct DrainArguments {
   std::string backend;
   std::string service;
   std::optional<double> deadline_s;
+  OrderOptions order;
   bool undo = false;
   bool as_json = false;
 
-  std::string target() const {
-    std::string target = "/v1/drain?backend=" + percent_encode(backend);
+  std::string target(const std::string& query) const {
+    std::string target = "/v1/drain?backend=" + percent_encode(backend) + query;
     if (!service.empty()) target += "&service=" + percent_encode(service);
     if (deadline_s) target += "&deadline_s=" + fmt::format("{}", *deadline_s);
     return undo ? target + "&undo=1" : target;
@@ -32,9 +34,11 @@ struct DrainArguments {
 };
 
 int run_drain(const DrainArguments& arguments) {
+  const auto query = arguments.order.query();
+  if (!query) return fail(query.error());
   auto socket = arguments.address.resolve();
   if (!socket) return fail(socket.error());
-  const auto body = api_post(*socket, arguments.target());
+  const auto body = api_post(*socket, arguments.target(*query));
   if (!body) return fail(body.error());
   const json::value state = json::parse(*body);
   if (arguments.as_json) {
@@ -69,6 +73,7 @@ void add_drain(CLI::App& app, Action& action) {
                        "Seconds after which its flows are reset or moved, as the service's "
                        "on_removal says; without it the service's drain_deadline_s")
           ->check(CLI::Range(0.0, 86400.0));
+  arguments->order.add(*command, "forever");
   command->add_flag("--undo", arguments->undo, "It takes new flows again")->excludes(deadline);
   arguments->address.add_options(*command);
   command->add_flag("--json", arguments->as_json, "Print petrel/drain/v1");

@@ -36,6 +36,9 @@ std::string sentence_of(const std::string& reason) {
   if (reason == "capped") return "lowering it further would push another past its growth cap";
   if (reason == "neutral") return "the service's mode writes no weights";
   if (reason == "samples") return "it looks bad, on too few samples to act on";
+  if (reason == "draining") return "it drains: no new flows";
+  if (reason == "by_hand") return "set by hand (`petrel weight`)";
+  if (reason == "frozen") return "held by hand (`petrel freeze`), whatever happens";
   return reason;
 }
 

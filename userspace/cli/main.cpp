@@ -54,6 +54,8 @@ int main(int argc, char** argv) {
   cli::add_reload(app, action);
   cli::add_drain(app, action);
   cli::add_budget(app, action);
+  cli::add_weight(app, action);
+  cli::add_overrides(app, action);
   cli::add_where(app, action);
   try {
     app.parse(argc, argv);

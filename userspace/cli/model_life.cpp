@@ -2,15 +2,14 @@
 #include "cli/model_life.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <boost/json.hpp>
-#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <memory>
 
 #include "api/client.hpp"
+#include "cli/order_options.hpp"
 
 namespace petrel::cli {
 namespace {
@@ -24,13 +23,6 @@ struct LifeArguments {
   bool force = false;
   bool as_json = false;
 };
-
-// For the agent's log: who it was before sudo.
-std::string who() {
-  const char* sudo_user = std::getenv("SUDO_USER");
-  return sudo_user != nullptr && *sudo_user != '\0' ? sudo_user
-                                                    : "uid " + std::to_string(::getuid());
-}
 
 std::string target_of(const std::string& verb, const LifeArguments& arguments) {
   std::string target = "/v1/model/" + verb + "?by=" + percent_encode(who());

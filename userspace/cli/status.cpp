@@ -18,6 +18,19 @@ namespace json = boost::json;
 std::string text(const json::value& value) { return value.as_string().c_str(); }
 double number(const json::value& value) { return value.to_number<double>(); }
 
+// What somebody has ordered by hand, and for how long yet.
+void print_override(const json::object& it) {
+  std::string what = text(it.at("kind"));
+  if (!it.at("backend").is_null()) what += " " + text(it.at("backend"));
+  if (!it.at("percent").is_null()) what += fmt::format(" {:g} %", number(it.at("percent")));
+  const std::string reason = text(it.at("reason"));
+  fmt::print("  BY HAND {}, by {} (uid {}) since {}, {}{}\n", what, text(it.at("by")),
+             number(it.at("uid")), text(it.at("since")),
+             it.at("left_s").is_null() ? "until released"
+                                       : fmt::format("{:.0f} s left", number(it.at("left_s"))),
+             reason.empty() ? "" : ": " + reason);
+}
+
 void print_service(const json::object& service) {
   const std::string placement = text(service.at("placement"));
   fmt::print("\nservice {}  {}  {}mode {}{}\n", text(service.at("name")),
@@ -40,6 +53,7 @@ void print_service(const json::object& service) {
                number(admission.at("capacity_per_s")), limit,
                admission.at("acts").as_bool() ? "are" : "would be");
   }
+  for (const json::value& it : service.at("overrides").as_array()) print_override(it.as_object());
   fmt::print("  {:<15} {:>7} {:>7} {:>7} {:<11} {:>7} {:>8} {:>9} {:>9} {:>9} {:>10}\n", "backend",
              "weight", "share", "risk", "reason", "waiting", "conns", "answers", "failures",
              "conn p50", "resp p50");

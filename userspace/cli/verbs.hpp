@@ -31,6 +31,8 @@ void add_tap(CLI::App& app, Action& action);
 void add_reload(CLI::App& app, Action& action);
 void add_drain(CLI::App& app, Action& action);
 void add_budget(CLI::App& app, Action& action);
+void add_weight(CLI::App& app, Action& action);
+void add_overrides(CLI::App& app, Action& action);  // freeze, neutral, release
 void add_where(CLI::App& app, Action& action);
 
 // Prints "petrel: <message>" on stderr; returns the error's exit code.

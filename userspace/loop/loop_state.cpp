@@ -110,7 +110,32 @@ void ServiceLoop::save(StateOut& out, const std::string& name) {
     out.text(line + "/name", backend.config.name);
   }
   archive(out, name);
+  save_orders(out, name);
   save_ring(out, name);
+}
+
+// Only where there are any: captures of earlier agents have none.
+void ServiceLoop::save_orders(StateOut& out, const std::string& name) const {
+  if (order_ != ServiceOrder::kNone) {
+    out.line(name + "/order", [&](auto& fields) { fields("order", order_); });
+  }
+  for (const BackendLoop& backend : backends_) {
+    if (backend.hand_q16 == kWholeWeight && order_ != ServiceOrder::kFreeze) continue;
+    out.line(backend_line(name, backend.config.id) + "/order", [&](auto& fields) {
+      fields("hand_q16", backend.hand_q16);
+      fields("frozen_q16", backend.frozen_q16);
+    });
+  }
+}
+
+void ServiceLoop::load_orders(StateIn& in, const std::string& name) {
+  in.line(name + "/order", [&](auto& fields) { fields("order", order_); });
+  for (BackendLoop& backend : backends_) {
+    in.line(backend_line(name, backend.config.id) + "/order", [&](auto& fields) {
+      fields("hand_q16", backend.hand_q16);
+      fields("frozen_q16", backend.frozen_q16);
+    });
+  }
 }
 
 ServiceLoop ServiceLoop::load(StateIn& in, const std::string& name) {
@@ -140,6 +165,7 @@ ServiceLoop ServiceLoop::load(StateIn& in, const std::string& name) {
   loop.leaving_ = leaving;
   for (const BackendConfig& backend : gone) loop.add_leaving(backend);
   loop.archive(in, name);
+  loop.load_orders(in, name);
   loop.neutral_ = build_neutral(loop.members(false), static_cast<std::uint32_t>(loop.neutral_.size()));
   loop.load_ring(in, name);
   return loop;

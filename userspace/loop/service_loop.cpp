@@ -23,6 +23,13 @@ WeightDecision drained_decision(std::uint32_t backend_id) {
   return decision;
 }
 
+// A product of parts; what is above 0 stays so.
+std::uint32_t part_of(std::uint32_t left_q16, std::uint32_t right_q16) {
+  if (left_q16 == 0 || right_q16 == 0) return 0;
+  const std::uint64_t product = std::uint64_t{left_q16} * right_q16 / kWholeWeight;
+  return static_cast<std::uint32_t>(std::max<std::uint64_t>(product, 1));
+}
+
 }  // namespace
 
 ServiceLoop::ServiceLoop(const ServiceConfig& config, const WeightSettings& settings)
@@ -76,6 +83,7 @@ void ServiceLoop::inherit(ServiceLoop& earlier) {
   }
   if (earlier.in_force_.size() == in_force_.size()) in_force_ = std::move(earlier.in_force_);
   moved_slots_ = earlier.moved_slots_;
+  order_ = earlier.order_;
 }
 
 void ServiceLoop::settle() {
@@ -107,8 +115,14 @@ void ServiceLoop::adopt(std::vector<std::uint32_t> in_force,
     if (backend.config.id >= weights_by_id.size()) continue;
     const bpf::weight& weight = weights_by_id[backend.config.id];
     if (weight.base_weight == 0 || weight.drained_ns != 0) continue;  // it says nothing
-    backend.decision.factor_q16 = weight.factor_q16;
-    backend.decision.factor = static_cast<double>(weight.factor_q16) / 65536;
+    // Of what was in force the part by hand is known apart, or its time is over.
+    std::uint64_t control_q16 = kWholeWeight;
+    if (weight.reason != kReasonByHand && backend.hand_q16 > 0) {
+      control_q16 = std::min<std::uint64_t>(
+          std::uint64_t{weight.factor_q16} * kWholeWeight / backend.hand_q16, kWholeWeight);
+    }
+    backend.decision.factor_q16 = static_cast<std::uint32_t>(control_q16);
+    backend.decision.factor = static_cast<double>(control_q16) / kWholeWeight;
     controller_.adopt(backend.config.id, backend.decision.factor);
   }
   count_slots();
@@ -136,11 +150,45 @@ void ServiceLoop::score(BackendLoop& backend, const Model& model, const Scored& 
   backend.explanation.add(model, *scored.features, static_cast<double>(scored.count));
 }
 
-std::vector<RingMember> ServiceLoop::members(bool with_factors) const {
+void ServiceLoop::set_order(ServiceOrder order) {
+  if (order == ServiceOrder::kFreeze && order_ != order) {
+    for (BackendLoop& backend : backends_) backend.frozen_q16 = control_q16(backend);
+  }
+  order_ = order;
+}
+
+// Control's part of a weight in force.
+std::uint32_t ServiceLoop::control_q16(const BackendLoop& backend) const {
+  const bool frozen = order_ == ServiceOrder::kFreeze && config_.mode == ServiceMode::kAct;
+  if (frozen) return backend.frozen_q16;
+  return acts() ? backend.decision.factor_q16 : kWholeWeight;
+}
+
+WeightInForce ServiceLoop::in_force_weight(const BackendLoop& backend) const {
+  // Draining is an order, not a conclusion: it is in force in each mode.
+  if (backend.drains()) return {0, bpf::REASON_DRAINING};
+  WeightInForce out{part_of(backend.hand_q16, control_q16(backend)), bpf::REASON_NEUTRAL};
+  const bool by_hand = backend.hand_q16 != kWholeWeight;
+  if (order_ == ServiceOrder::kFreeze) {
+    out.reason = kReasonFrozen;
+  } else if (acts() && backend.decision.reason != bpf::REASON_BASE) {
+    out.reason = backend.decision.reason;
+  } else if (by_hand) {
+    out.reason = kReasonByHand;
+  } else if (acts()) {
+    out.reason = bpf::REASON_BASE;
+  }
+  return out;
+}
+
+// Of the ring in force, or of the neutral one: which serves in each mode but `act`, and without an
+// agent, so that what is set by hand counts there, too.
+std::vector<RingMember> ServiceLoop::members(bool in_force) const {
   std::vector<RingMember> out;
   for (const BackendLoop& backend : backends_) {
     if (backend.drains() || backend.leaving) continue;
-    const std::uint64_t factor_q16 = with_factors ? backend.decision.factor_q16 : 65536;
+    const std::uint64_t factor_q16 =
+        in_force ? in_force_weight(backend).factor_q16 : backend.hand_q16;
     out.push_back({backend.config.id, ring_seed(backend.config.address, backend.config.port),
                    backend.config.weight * factor_q16});
   }
@@ -154,7 +202,7 @@ void ServiceLoop::count_slots() {
 }
 
 std::vector<RingChange> ServiceLoop::move_ring() {
-  std::vector<RingChange> changes = reweigh(in_force_, neutral_, members(acts()));
+  std::vector<RingChange> changes = reweigh(in_force_, neutral_, members(true));
   for (const RingChange& change : changes) in_force_[change.slot] = change.backend_id;
   moved_slots_ += changes.size();
   if (!changes.empty()) count_slots();
@@ -169,11 +217,15 @@ std::vector<RingChange> ServiceLoop::end_tick(std::uint64_t now_ns,
     backend.explanation.decay(elapsed);
     service += backend.risk.sum();
   }
+  const bool by_hand = std::ranges::any_of(
+      backends_, [](const BackendLoop& backend) { return backend.hand_q16 != kWholeWeight; });
   std::vector<BackendInput> inputs;
   for (BackendLoop& backend : backends_) {
     backend.reading = backend.risk.reading(service.mean());
     if (backend.drains()) continue;
-    inputs.push_back({backend.config.id, backend.config.weight, backend.reading, backend.probe});
+    // Control asks for proportions only; a weight of 65535 by a part of 65536 is still 32 bits.
+    const std::uint32_t base_weight = backend.config.weight * (by_hand ? backend.hand_q16 : 1);
+    inputs.push_back({backend.config.id, base_weight, backend.reading, backend.probe});
   }
   if (inputs.empty()) return {};
   const std::vector<WeightDecision> decisions = controller_.tick(now_ns, inputs);

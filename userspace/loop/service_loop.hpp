@@ -4,7 +4,8 @@
 // Holds for each backend what the loop remembers between ticks. Computes the same in every mode;
 // whether the result is published is the caller's to ask of acts(): not while the loop is held, for its
 // model is not to be believed. A backend that drains, by order or
-// because the configuration has it no longer, has no slots and no part in the law. No I/O.
+// because the configuration has it no longer, has no slots and no part in the law. What a person has
+// ordered of weights is in force in every mode (loop/order.hpp). No I/O.
 #pragma once
 
 #include <chrono>
@@ -18,6 +19,7 @@
 #include "control/weights.hpp"
 #include "features/features.hpp"
 #include "loop/explanation.hpp"
+#include "loop/order.hpp"
 #include "maps/waiting_audit.hpp"
 #include "maps/waiting_ledger.hpp"
 #include "ring/ring.hpp"
@@ -43,6 +45,8 @@ struct BackendLoop {
   std::uint32_t mtu_bytes = 0;     // of the way to it; 0: not known
   bpf::backend_stats stats{};      // sums as of the last tick
   std::uint32_t slots = 0;         // of the ring in force
+  std::uint32_t hand_q16 = kWholeWeight;    // set by hand, as a part of the configured weight
+  std::uint32_t frozen_q16 = kWholeWeight;  // what control had in force as its service was frozen
   std::uint64_t changed_ns = 0;    // when its factor last changed
 
   bool drains() const { return drained_ns != 0; }
@@ -83,7 +87,16 @@ class ServiceLoop {
   // Ends a tick: risk of all, decisions, and the slots that move for them.
   std::vector<RingChange> end_tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed);
 
-  bool acts() const { return config_.mode == ServiceMode::kAct && !held_; }
+  bool acts() const {
+    return config_.mode == ServiceMode::kAct && !held_ && order_ != ServiceOrder::kNeutral;
+  }
+  // What is in force of a backend's weight, and why: orders, control, or neither.
+  WeightInForce in_force_weight(const BackendLoop& backend) const;
+  // A person's order for all weights. Freezing keeps what is in force now. Then settle().
+  void set_order(ServiceOrder order);
+  ServiceOrder order() const { return order_; }
+  // A weight by hand, as a part of the configured one: what control then starts from. Then settle().
+  void set_hand(BackendLoop& backend, std::uint32_t hand_q16) { backend.hand_q16 = hand_q16; }
   // Held: as if its mode were neutral. Then settle().
   void hold(bool held) { held_ = held; }
   bool held() const { return held_; }
@@ -109,7 +122,10 @@ class ServiceLoop {
   void archive(State& state, const std::string& name);  // of what is there already
   void save_ring(StateOut& out, const std::string& name) const;
   void load_ring(StateIn& in, const std::string& name);
-  std::vector<RingMember> members(bool with_factors) const;
+  std::uint32_t control_q16(const BackendLoop& backend) const;
+  void save_orders(StateOut& out, const std::string& name) const;
+  void load_orders(StateIn& in, const std::string& name);
+  std::vector<RingMember> members(bool in_force) const;
   std::vector<RingChange> move_ring();
   void count_slots();
 
@@ -122,6 +138,7 @@ class ServiceLoop {
   WeightSettings settings_;
   bool leaving_ = false;
   bool held_ = false;
+  ServiceOrder order_ = ServiceOrder::kNone;
 };
 
 }  // namespace petrel
