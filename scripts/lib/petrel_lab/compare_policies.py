@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""The policies of scripts/compare: who balances, and with what switched on."""
+
+import subprocess
+from dataclasses import dataclass
+
+from .compare_proxy import CHECK_PORT, Haproxy, Nginx, program_of
+from .lab import LabError, endpoint
+
+KERNEL_OFF = ("two_choices = false", "steer_retries = false", "failover = false",
+              "mask_refusals = false", "[service.budget]", "enabled = false")
+# No weight falls without so many samples as a run never has; a backend that refuses is still put
+# into quarantine.
+HOLD_WEIGHTS = ("[control]", "gain = 0.1", "floor = 0.1", "min_samples = 10000")
+
+
+@dataclass(frozen=True)
+class Policy:
+    name: str
+    about: str
+    mode: str | None = None   # of the agent; None: another program balances
+    service: tuple = ()       # lines of the service
+    control: tuple = ()       # lines of the file
+    proxy: type | None = None
+
+
+POLICIES = {policy.name: policy for policy in (
+    Policy("static", "petrel, mode neutral: consistent hashing on the configured weights", "neutral",
+           KERNEL_OFF),
+    Policy("two-choices", "petrel with two choices alone; weights stay as configured", "act",
+           ("two_choices = true", *KERNEL_OFF[1:]), HOLD_WEIGHTS),
+    Policy("petrel-weights", "petrel with weights alone", "act", KERNEL_OFF),
+    Policy("petrel-shadow", "petrel, mode shadow: all is computed, nothing is put in force",
+           "shadow"),
+    Policy("petrel", "petrel, mode act, as shipped", "act"),
+    Policy("haproxy", "HAProxy: leastconn, health checks, observe layer7, retries with redispatch, "
+           "slowstart", proxy=Haproxy),
+    Policy("nginx", "nginx: least_conn, max_fails, next upstream", proxy=Nginx),
+)}
+BASE = "static"
+
+
+class Balancer:
+    """A petrel that balances. compare_proxy.Proxy does the same for other programs."""
+
+    keeps_clients = True
+
+    def __init__(self, policy, lab, model):
+        self.policy = policy
+        self.lab = lab
+        self.model = model
+
+    def start(self):
+        self.lab.start_agent(self.policy.mode, self.model,
+                             service_extra="\n".join(self.policy.service))
+
+    def drain(self, i, begins):
+        done = subprocess.run(
+            [self.lab.bin / "petrel", "drain", "-s", self.lab.socket, f"b{i}",
+             *([] if begins else ["--undo"])], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise LabError(f"petrel drain b{i}: {done.stderr.strip()}")
+
+    def check(self):
+        if self.lab.agent.poll() is not None:
+            raise LabError(f"the agent ended by itself, with {self.lab.agent.returncode}")
+
+    def processes(self):
+        return [self.lab.agent.pid]  # nsenter becomes its command
+
+    def state(self):
+        """Each backend's share of the ring."""
+        service = self.lab.status()["services"][0]
+        return {backend["name"]: round(backend["share"], 4) for backend in service["backends"]}
+
+    def facts(self):
+        service = self.lab.status()["services"][0]
+        return {key: value for key, value in service.items() if isinstance(value, int)}
+
+    def stop(self):
+        self.lab.stop_agent()
+
+
+def balancer_of(policy, lab, scenario, model):
+    if policy.proxy is not None:
+        return policy.proxy(lab, scenario.clients)
+    return Balancer(policy, lab, model)
+
+
+def missing_tools(policies):
+    return [policy.name for policy in policies
+            if policy.proxy is not None and program_of(policy.name) is None]
+
+
+def check_endpoint(lab, i):
+    return endpoint(lab.backend_address(i), CHECK_PORT)
