@@ -112,7 +112,7 @@ def moved_90_ms(arrivals, faulty, backends, begin_s, end_s):
 
 def recovered_ms(requests, patience_ms, began_s, times):
     """From the cause's end until the requests that come have 95 % of the goodput before it, and for
-    a second on; 0 if they always had, None if they do not before the traffic's end. By when requests
+    a second on; 0 if they always had, None if they do not before the traffic's end. By when they
     were due: what is served late of an earlier time is not of now."""
     begin_s, end_s = began_s + times.before_s, began_s + times.before_s + times.cause_s
     traffic_end_s = began_s + times.seconds
@@ -133,8 +133,8 @@ def recovered_ms(requests, patience_ms, began_s, times):
 
 
 def outcome(log, arrivals, scenario, began_s, times):
-    """OUTCOME of docs/compare.md; `times`: those in force. With `during_`: of the requests that were
-    due while the cause lasted."""
+    """OUTCOME of docs/compare.md; `times`: those in force. With `during_`: of the requests that
+    were due while the cause lasted."""
     requests, patience_ms = log.requests, scenario.clients.patience_ms
     begin_s, end_s = began_s + times.before_s, began_s + times.before_s + times.cause_s
     # What never goes wrong has no cause: all of it is "during".

@@ -25,8 +25,8 @@ class Policy:
 
 
 POLICIES = {policy.name: policy for policy in (
-    Policy("static", "petrel, mode neutral: consistent hashing on the configured weights", "neutral",
-           KERNEL_OFF),
+    Policy("static", "petrel, mode neutral: consistent hashing on the configured weights",
+           "neutral", KERNEL_OFF),
     Policy("two-choices", "petrel with two choices alone; weights stay as configured", "act",
            ("two_choices = true", *KERNEL_OFF[1:]), HOLD_WEIGHTS),
     Policy("petrel-weights", "petrel with weights alone", "act", KERNEL_OFF),

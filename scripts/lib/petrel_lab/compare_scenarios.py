@@ -88,8 +88,8 @@ _ALL = (
              events=(Event(0, "surge", (), {"rate_per_s": 178}),), times=Times(6, 10, 14),
              quick=Times(4, 5, 8), aim="storm", capacity_during=1.0, offered_during=1.5,
              scaling=STORM_SCALING),
-    Scenario("storm", "all backends are stopped for 3 s at 90 % load; clients retry 3 times, 100 ms "
-             "apart", backends=NEAR,
+    Scenario("storm", "all backends are stopped for 3 s at 90 % load; clients retry 3 times, 100 "
+             "ms apart", backends=NEAR,
              clients=Clients(rate_per_s=400, retry="fixed", retry_delay_ms=100, max_attempts=4,
                              patience_ms=4300),
              events=(Event(0, "stop", ALL4), Event(1, "continue", ALL4)), times=Times(6, 3, 16),

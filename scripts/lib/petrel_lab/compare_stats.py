@@ -41,8 +41,8 @@ def finite(value):
 
 
 def ratios(by_seed, base_by_seed):
-    """Of the seeds that both have, this to the base. Where the base is 0, so that there is no ratio:
-    1 if this is 0 too, else none."""
+    """Of the seeds that both have, this to the base. Where the base is 0, so that there is no
+    ratio: 1 if this is 0 too, else none."""
     found = {}
     for seed in by_seed.keys() & base_by_seed.keys():
         value, base = by_seed[seed], base_by_seed[seed]

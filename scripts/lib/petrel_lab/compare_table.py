@@ -69,15 +69,17 @@ def beaten_lines(cells):
     """One line a policy."""
     by_policy = {}
     for one in beaten(cells):
-        text = (f"{one['figure']} {figure(one['theirs'], places(one['theirs']))} against "
-                f"{figure(one['petrels'], places(one['petrels']))}")
+        theirs, petrels = (worded(one["figure"], one[whose]) for whose in ("theirs", "petrels"))
+        text = f"{one['figure']} {theirs} against {petrels}"
         by_policy.setdefault(one["policy"], []).append(text + ("" if one["sure"] else "?"))
     return [f"{policy} is better than {PETREL}: {'; '.join(texts)}"
             for policy, texts in by_policy.items()]
 
 
-def places(value):
-    return 0 if value is None or value >= 10 or value == 0 else 4
+def worded(key, value):
+    if value is None:
+        return "never"
+    return figure(value, 4 if key in ("goodput", "backend_amplification") else 0)
 
 
 def table(scenarios, results):

@@ -63,7 +63,8 @@ def open_tap(device):
 
 
 def open_in(namespace, opened, failed):
-    """Runs in a thread of its own, which ends in that namespace: a socket stays where it was made."""
+    """Runs in a thread of its own, which ends in that namespace; a socket stays where it was
+    made."""
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         with open(namespace, "rb") as file:
