@@ -6,6 +6,7 @@ results are stale.
 compare_figures_test.py"""
 
 import json
+import random
 import tempfile
 import unittest
 from pathlib import Path
@@ -134,6 +135,13 @@ class Moving(unittest.TestCase):
 
     def test_half_of_the_share_is_not_moved(self):
         self.assertIsNone(self.moved(lambda at_s: 0.5))
+
+    def test_what_two_choices_leave_is_not_moved_by_chance(self):
+        """A quarter of the share, at random: of 20 it is under a tenth now and then."""
+        rng = random.Random(1)
+        found = [Arrival(BEGAN_S + n / 800, 2 if rng.random() < 0.25 * 0.25 else 1)
+                 for n in range(4000)]
+        self.assertIsNone(moved_90_ms(found, (2,), 4, BEGAN_S, BEGAN_S + 5))
 
     def test_too_few_connections_tell_nothing(self):
         self.assertIsNone(moved_90_ms(arrivals(lambda _: 0, seconds=0.05), (2,), 4, BEGAN_S,

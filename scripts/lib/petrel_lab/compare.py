@@ -29,16 +29,17 @@ AROUND_S = 4.0  # a run takes longer than its traffic: the lab, its agent, the l
 FAILURES = (LabError, OSError, ValueError, subprocess.SubprocessError)
 
 NOTES = [
-    "each figure: median over seeds and its 95 % interval (bootstrap over seeds); against_static: "
-    "to the same seed's static, so that arrivals and service times are the same",
+    "each figure: median over seeds, 95 % interval (bootstrap over seeds); against_static: to "
+    "the same seed's static, so that arrivals and service times are the same",
     "percentiles: of the whole request from its intended start to its final answer; one never "
-    "served counts with the time at which it was given up. during_: of the requests due while the cause "
-    "lasted, or all where nothing goes wrong at a time",
+    "served counts with the time at which it was given up. during_: of the requests due while the "
+    "cause lasted, or all where nothing goes wrong at a time",
     "goodput: the share of requests served within the user's patience (clients.patience_ms)",
     "backend_amplification: new connections that arrived at the backends' hosts, of health checks "
     "none, for each request",
     "moved_90_ms: from the order to fail until the faulty backends get under a tenth of their "
-    "share of new connections; recovered_ms: from the order to work until goodput is 95 % of that before",
+    "share of new connections and stay there; recovered_ms: from the order to work until goodput "
+    "is 95 % of that before",
     "there is no policy `threshold`: petrel has no such XDP program; petrel simulate has it",
 ]
 

@@ -91,7 +91,7 @@ def storm_aims(scenario, cells):
     offered = scenario.offered_during * scenario.clients.rate_per_s
     allowed = min(capacity, offered)
     if allowed:
-        found.append(absolute(f"meanwhile at least 90 % of the {allowed:,.0f}/s that capacity allows",
+        found.append(absolute(f"meanwhile at least 90 % of the {allowed:,.0f}/s of capacity",
                               cells[PETREL], "during_served_per_s", lambda v: v >= 0.9 * allowed))
     found.append(absolute("at most 1.2 attempts a request reach a backend", cells[PETREL],
                           "backend_amplification", lambda v: v <= 1.2, digits=2))

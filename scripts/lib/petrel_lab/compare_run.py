@@ -123,7 +123,8 @@ class Run:
                 "late_start_p99_ms": late_ms, "load_before": load,
                 "machine_idle_share": round((now[0] - idle[0]) / max(1, now[1] - idle[1]), 3),
                 "balancer_core_share": round(spent_s / wall_s, 4),
-                "connections": self._connections(tap), "balancer": facts, "shares": self.states,
+                "connections": self._connections(tap), "connections_by_time": self._series(tap),
+                "balancer": facts, "shares": self.states,
                 "client": summaries}}
 
     def _connections(self, tap):
@@ -131,6 +132,14 @@ class Run:
         for arrival in tap.arrivals:
             counts[f"b{arrival.backend}"] += 1
         return counts
+
+    def _series(self, tap):
+        """New connections of each backend in each tenth of a second, from the traffic's begin."""
+        tenths = max([int((arrival.at_s - self.began_s) * 10) for arrival in tap.arrivals] or [0])
+        series = {f"b{i}": [0] * (tenths + 1) for i in range(1, self.lab.count + 1)}
+        for arrival in tap.arrivals:
+            series[f"b{arrival.backend}"][max(0, int((arrival.at_s - self.began_s) * 10))] += 1
+        return series
 
     def _start_client(self, rate_per_s, seconds, seed):
         log = self.lab.run_dir / f"client{len(self.clients)}.jsonl"

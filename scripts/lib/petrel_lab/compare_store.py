@@ -17,7 +17,7 @@ from .compare_policies import program_of
 from .compare_scenario import described, fingerprint
 
 SCHEMA = "petrel/compare-run/v1"
-METHOD = 1  # how figures are made of a run: a change makes earlier results stale
+METHOD = 2  # how figures are made of a run: a change makes earlier results stale
 
 
 def hash_of(path):
@@ -28,6 +28,12 @@ def version_of(program):
     flag = "-v"
     done = subprocess.run([program_of(program), flag], capture_output=True, text=True, check=False)
     return (done.stdout + done.stderr).strip().splitlines()[0]
+
+
+def bearing(description):
+    """What of a scenario bears on a run: not how it is told, nor what it is held against."""
+    told = ("about", "scaling", "aim", "capacity_during", "offered_during")
+    return {key: value for key, value in description.items() if key not in told}
 
 
 class Store:
@@ -47,7 +53,7 @@ class Store:
     def identity(self, scenario, policy):
         """What made it, as far as it bears on the result."""
         found = {"method": METHOD, "traffic": self.traffic,
-                 "scenario": fingerprint(described(scenario, self.quick))}
+                 "scenario": fingerprint(bearing(described(scenario, self.quick)))}
         if policy.proxy is None:
             found |= {"petrel": self.petrel, "model": self.model,
                       "policy": fingerprint([policy.mode, policy.service, policy.control])}
