@@ -1,23 +1,31 @@
 # SPDX-License-Identifier: MIT
 """Medians and intervals over seeds, and each policy against static of the same seed. Pure."""
 
+import functools
 import random
 import statistics
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 COVERAGE = 0.95
+
+
+def middle(ordered):
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+@functools.lru_cache(maxsize=4096)
+def resampled(values, seed):
+    rng = random.Random(seed)
+    medians = sorted(middle(sorted(rng.choices(values, k=len(values)))) for _ in range(RESAMPLES))
+    tail = (1 - COVERAGE) / 2
+    return medians[round(tail * (RESAMPLES - 1))], medians[round((1 - tail) * (RESAMPLES - 1))]
 
 
 def interval(values, seed=1):
     """[low, high] of the median at 95 %, by bootstrap over the seeds; None of fewer than two. With
     few seeds it is close to their range, which says what few seeds say."""
-    if len(values) < 2:
-        return None
-    rng = random.Random(seed)
-    medians = sorted(statistics.median(rng.choices(values, k=len(values)))
-                     for _ in range(RESAMPLES))
-    tail = (1 - COVERAGE) / 2
-    return [medians[round(tail * (RESAMPLES - 1))], medians[round((1 - tail) * (RESAMPLES - 1))]]
+    return list(resampled(tuple(values), seed)) if len(values) > 1 else None
 
 
 def summarised(by_seed, never=None):
