@@ -318,6 +318,41 @@ TEST(Weights, FromZeroOnlyAnAnswerLeads) {
   EXPECT_GT(loop.tick(inputs)[2].factor, 0);
 }
 
+// How many ticks of 100 ms after its first answer the third backend has weight again.
+int ticks_until_back(Loop& loop, std::vector<BackendInput>& inputs) {
+  inputs[2].probe = ProbeResult::kRefuses;
+  loop.tick(inputs);
+  inputs[2].probe = ProbeResult::kAnswers;
+  int ticks = 1;
+  while (loop.tick(inputs)[2].factor <= 0 && ticks < 2000) ++ticks;
+  return ticks;
+}
+
+TEST(Weights, OneThatFlapsWaitsLongerEachTimeUpToAMinute) {
+  Loop loop;
+  auto inputs = well(5);
+  for (const int expected : {1, 11, 31, 71, 151}) {
+    EXPECT_NEAR(ticks_until_back(loop, inputs), expected, 2);
+  }
+  int longest = 0;
+  for (int i = 0; i < 12; ++i) longest = std::max(longest, ticks_until_back(loop, inputs));
+  EXPECT_NEAR(longest, 601, 2);
+  loop.tick(inputs, 36000);  // an hour in health, and it is believed at once
+  EXPECT_LE(ticks_until_back(loop, inputs), 2);
+}
+
+TEST(Weights, AnAnswerBetweenRefusalsIsNoHealth) {
+  Loop loop;
+  auto inputs = well(5);
+  for (int i = 0; i < 5; ++i) ticks_until_back(loop, inputs);
+  inputs[2].probe = ProbeResult::kRefuses;
+  loop.tick(inputs);
+  for (int i = 0; i < 50; ++i) {  // it waits for longer than these 10 s
+    inputs[2].probe = i % 10 == 9 ? ProbeResult::kRefuses : ProbeResult::kAnswers;
+    EXPECT_EQ(loop.tick(inputs, 10)[2].factor, 0) << i;
+  }
+}
+
 TEST(Weights, SlowStartIsATenthASecond) {
   Loop loop;
   auto inputs = well(5);

@@ -24,6 +24,9 @@ constexpr double kQuickLeft = 0.9;        // of the distance to base, after a ti
 constexpr double kDoublingTicks = 20;     // in silence
 constexpr double kDemoted = 0.5;          // below, the case is made: no more samples are asked for
 constexpr double kSnap = 0.99;            // from here it is 1
+constexpr double kFlapHalfLifeS = 600;
+constexpr double kMostFlaps = 16;         // beyond it waits no longer
+constexpr double kLongestWaitS = 60;
 constexpr double kWorthMoving = 0.02;     // of a factor: smaller changes are not worth moved slots
 
 // A tenth of the way to base each tick.
@@ -90,10 +93,9 @@ void WeightController::forget_absent(Inputs inputs) {
 
 void WeightController::decide(const BackendInput& input, double ticks, State& state,
                               WeightDecision& decision) {
-  const bool out = input.probe == ProbeResult::kRefuses || input.probe == ProbeResult::kSilent;
-  // Once out, only an answer brings it back: not having asked is no answer.
-  if (out || (state.ceiling <= 0 && input.probe != ProbeResult::kAnswers)) {
-    quarantine(state, decision);
+  state.flaps *= std::exp2(-ticks * kTickNs / 1e9 / kFlapHalfLifeS);
+  if (is_out(input, ticks, state)) {
+    quarantine(input, ticks, state, decision);
     return;
   }
   if (decision.peers_risk > kShared) {
@@ -153,7 +155,22 @@ void WeightController::climb(const RiskReading& risk, double ticks, State& state
   state.wanted = std::min(quick, state.wanted * std::exp2(ticks / kDoublingTicks));
 }
 
-void WeightController::quarantine(State& state, WeightDecision& decision) {
+// Once out, only answers bring it back: not having asked is no answer. The first time the first one
+// does; one that has gone out again and again since is believed the later.
+bool WeightController::is_out(const BackendInput& input, double ticks, State& state) const {
+  if (input.probe == ProbeResult::kRefuses || input.probe == ProbeResult::kSilent) return true;
+  if (state.ceiling > 0) return false;
+  if (input.probe != ProbeResult::kAnswers) return true;
+  const double wait_s =
+      std::min(std::exp2(std::max(std::round(state.flaps) - 1, 0.0)) - 1, kLongestWaitS);
+  return state.answering_s + ticks * kTickNs / 1e9 <= wait_s;
+}
+
+void WeightController::quarantine(const BackendInput& input, double ticks, State& state,
+                                  WeightDecision& decision) {
+  if (state.ceiling > 0) state.flaps = std::min(state.flaps + 1, kMostFlaps);
+  const bool answers = input.probe == ProbeResult::kAnswers;
+  state.answering_s = answers ? state.answering_s + ticks * kTickNs / 1e9 : 0;
   state.ceiling = state.held = 0;
   state.wanted = 1;  // what it will climb to once it answers, under the slow start's ceiling
   state.good_answers = 0;

@@ -8,6 +8,10 @@
 // trouble themselves. The way back is quick on evidence, and a doubling each 2 s in silence. The
 // rails (WeightSettings) come last and hold whatever the law wants. Pure: time comes in as a
 // number.
+//
+// A backend that refuses or never answers goes to weight 0 until its probes are answered, and returns
+// by a slow start. One that flaps must have been answering for 2^n - 1 s first, n being how often
+// it went out before, lately; 60 s at most.
 #pragma once
 
 #include <cstdint>
@@ -104,6 +108,8 @@ class WeightController {
     fields("control_published", state.published);
     fields("control_ceiling", state.ceiling);
     fields("control_good_answers", state.good_answers);
+    fields("control_flaps", state.flaps);
+    fields("control_answering_s", state.answering_s);
   }
 
  private:
@@ -113,6 +119,8 @@ class WeightController {
     double published = 1;     // the factor in force, rails included
     double ceiling = 1;       // slow start: under 1 since the backend was at weight 0
     double good_answers = 0;  // answered since the last bad evidence
+    double flaps = 0;         // times that it went to weight 0, halved each 10 minutes
+    double answering_s = 0;   // at weight 0: for how long its probes have been answered on end
   };
   using Inputs = std::span<const BackendInput>;
   using Decisions = std::vector<WeightDecision>;
@@ -122,7 +130,8 @@ class WeightController {
   void decide(const BackendInput& input, double ticks, State& state, WeightDecision& decision);
   bool push_down(const RiskReading& risk, double ticks, State& state, WeightDecision& decision);
   void climb(const RiskReading& risk, double ticks, State& state, WeightDecision& decision);
-  void quarantine(State& state, WeightDecision& decision);
+  void quarantine(const BackendInput& input, double ticks, State& state, WeightDecision& decision);
+  bool is_out(const BackendInput& input, double ticks, State& state) const;
   void hold_slow_start(double ticks, State& state, WeightDecision& decision);
   void hold_small_changes(State& state, WeightDecision& decision) const;
   // The rails over the service as a whole.
