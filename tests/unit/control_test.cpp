@@ -21,6 +21,24 @@ constexpr std::uint64_t kTickNs = 100'000'000;
 
 // --- risk -------------------------------------------------------------------------------------
 
+// 50 of 100 with no prior: Wilson's interval is 0.404 to 0.596. The more samples, the narrower.
+TEST(Risk, TheIntervalIsWilsons) {
+  BackendRisk risk({.history_samples = 100, .prior_samples = 0});
+  risk.add(0, 50);
+  risk.add(65536, 50);
+  risk.end_tick(std::chrono::milliseconds(100));
+  const RiskReading reading = risk.reading(0);
+  EXPECT_NEAR(reading.risk, 0.5, 1e-9);
+  EXPECT_NEAR(reading.low, 0.4038, 1e-4);
+  EXPECT_NEAR(reading.high, 0.5962, 1e-4);
+  BackendRisk few({.history_samples = 100, .prior_samples = 0});
+  few.add(0, 5);
+  few.end_tick(std::chrono::milliseconds(100));
+  EXPECT_NEAR(few.reading(0).low, 0, 1e-9);
+  EXPECT_GT(few.reading(0).high, 0.4);
+  EXPECT_EQ(BackendRisk({.prior_samples = 0}).reading(0).high, 1) << "nothing known";
+}
+
 TEST(Risk, HalfIsForgottenInAHalfLife) {
   BackendRisk risk;
   risk.add(65536, 100);

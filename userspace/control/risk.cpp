@@ -8,9 +8,23 @@ namespace petrel {
 namespace {
 
 constexpr double kOneQ16 = 65536.0;
+constexpr double kNormal95 = 1.959964;
 
 double probability(std::uint32_t q16) {
   return std::min(q16 / kOneQ16, 1.0);
+}
+
+// Wilson's score interval of a share of `samples` outcomes. Probabilities vary less than the outcomes
+// that they predict, so it is rather too wide.
+void set_interval(double samples, RiskReading& reading) {
+  if (samples <= 0) return;
+  const double z2 = kNormal95 * kNormal95;
+  const double middle = (reading.risk + z2 / (2 * samples)) / (1 + z2 / samples);
+  const double half = kNormal95 / (1 + z2 / samples) *
+                      std::sqrt(reading.risk * (1 - reading.risk) / samples +
+                                z2 / (4 * samples * samples));
+  reading.low = std::max(middle - half, 0.0);
+  reading.high = std::min(middle + half, 1.0);
 }
 
 }  // namespace
@@ -69,6 +83,7 @@ RiskReading BackendRisk::reading(double service_mean) const {
       samples > 0 ? (window.risk + settings_.prior_samples * service_mean) / samples : service_mean;
   reading.risk = std::clamp(reading.risk, 0.0, 1.0);
   reading.risk_q16 = static_cast<std::uint32_t>(std::lround(reading.risk * kOneQ16));
+  set_interval(samples, reading);
   reading.samples = window.samples;
   reading.fast = fast_.mean();
   reading.slow = slow_;

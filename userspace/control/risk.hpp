@@ -35,6 +35,8 @@ struct RiskSum {
 struct RiskReading {
   double risk = 0;             // the whole window, shrunk: what the controller acts on
   std::uint32_t risk_q16 = 0;  // the same for the weights map
+  double low = 0;              // of risk: 95 % interval (Wilson, JASA 1927), as of outcomes
+  double high = 1;
   double samples = 0;          // in the window, waiting requests included
   double fast = 0;             // decayed mean alone, unshrunk; 0 without samples
   double slow = 0;             // mean of the last history_samples, unshrunk, no decay in time
