@@ -177,6 +177,8 @@ int run_comparison(const SimulateArguments& arguments, const std::vector<Scenari
     std::cerr << "petrel: " << arguments.seeds << " seeds: intervals over so few say little\n";
   }
   std::vector<Cell> cells;
+  const bool text = !arguments.json || !arguments.json->empty();
+  if (text) std::cout << cells_heading();
   const std::size_t all = scenarios.size() * policies.size();
   for (const Scenario& scenario : scenarios) {
     for (const std::string& policy : policies) {
@@ -185,10 +187,11 @@ int run_comparison(const SimulateArguments& arguments, const std::vector<Scenari
       for (std::uint64_t i = 0; i < arguments.seeds; ++i) {
         cell.outcomes.push_back(runs.run(scenario, policy, arguments.seed + i, where).outcome);
       }
+      // At once: a comparison of everything takes minutes.
+      if (text) std::cout << cell_lines(cell) << std::flush;
       cells.push_back(std::move(cell));
     }
   }
-  if (!arguments.json || !arguments.json->empty()) std::cout << cells_text(cells);
   if (!arguments.json) return 0;
   return put_json(arguments, cells_json(cells, arguments.seed, arguments.command));
 }
@@ -308,9 +311,12 @@ void add_simulate(CLI::App& app, Action& action) {
     arguments->command = "petrel simulate";
     for (const CLI::Option* option : command->parse_order()) {
       arguments->command += " " + option->get_name();
-      const auto& results = option->results();
-      if (!results.empty() && option->get_expected_max() > 0)
-        arguments->command += " " + results.front();
+      if (option->get_expected_max() == 0) continue;  // a flag
+      std::string values;
+      for (const std::string& value : option->results()) {
+        if (!value.empty()) values += (values.empty() ? " " : ",") + value;
+      }
+      arguments->command += values;
     }
     action = [arguments] { return run_simulate(*arguments); };
   });

@@ -42,8 +42,9 @@ json::object outcome_json(const Outcome& outcome) {
   return out;
 }
 
+// "-": a run never came to it, or there is nothing that it could come to.
 std::string number_text(const std::optional<double>& value, int digits) {
-  return value ? fmt::format("{:.{}f}", *value, digits) : "never";
+  return value ? fmt::format("{:.{}f}", *value, digits) : "-";
 }
 
 std::string cpu_model() {
@@ -178,24 +179,25 @@ json::object run_json(const SimulatedRun& run) {
           {"timeline", std::move(timeline)}};
 }
 
-std::string cells_text(const std::vector<Cell>& cells) {
+std::string cells_heading() {
   std::string text = fmt::format("{:<16} {:<16} {:>8}", "scenario", "policy", "seeds");
   for (const Column& column : kColumns)
     text += fmt::format(" {:>{}}", column.heading, column.width);
-  text += "\n";
-  for (const Cell& cell : cells) {
-    text += fmt::format("{:<16} {:<16} {:>8}", cell.scenario, cell.policy, cell.outcomes.size());
-    std::string low = fmt::format("{:<42}", "  from"), high = fmt::format("{:<42}", "  to");
-    for (const Column& column : kColumns) {
-      const SeedEstimate it = estimate(figure_named(column.figure), cell.outcomes);
-      text += fmt::format(" {:>{}}", cell_text(column, it.median), column.width);
-      low += fmt::format(" {:>{}}", cell_text(column, it.low), column.width);
-      high += fmt::format(" {:>{}}", cell_text(column, it.high), column.width);
-    }
-    text += "\n";
-    if (cell.outcomes.size() > 1) text += low + "\n" + high + "\n";
+  return text + "\n";
+}
+
+std::string cell_lines(const Cell& cell) {
+  std::string text =
+      fmt::format("{:<16} {:<16} {:>8}", cell.scenario, cell.policy, cell.outcomes.size());
+  std::string low = fmt::format("{:<42}", "  from"), high = fmt::format("{:<42}", "  to");
+  for (const Column& column : kColumns) {
+    const SeedEstimate it = estimate(figure_named(column.figure), cell.outcomes);
+    text += fmt::format(" {:>{}}", cell_text(column, it.median), column.width);
+    low += fmt::format(" {:>{}}", cell_text(column, it.low), column.width);
+    high += fmt::format(" {:>{}}", cell_text(column, it.high), column.width);
   }
-  return text;
+  text += "\n";
+  return cell.outcomes.size() > 1 ? text + low + "\n" + high + "\n" : text;
 }
 
 json::object cells_json(const std::vector<Cell>& cells, std::uint64_t seed,

@@ -26,7 +26,8 @@ std::string outcome_line(const SimulatedRun& run);
 // The same bytes for the same run: no clock, no host.
 boost::json::object run_json(const SimulatedRun& run);
 
-std::string cells_text(const std::vector<simulate::Cell>& cells);
+std::string cells_heading();
+std::string cell_lines(const simulate::Cell& cell);  // medians, then the ends of their intervals
 boost::json::object cells_json(const std::vector<simulate::Cell>& cells, std::uint64_t seed,
                                const std::string& command);
 
