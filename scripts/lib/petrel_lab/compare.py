@@ -272,7 +272,8 @@ def compare(options):
         return EXIT_INPUT
     comparison = Comparison(options)
     try:
-        comparison.claim()
+        if not options.table:
+            comparison.claim()
         missing = comparison.open()
     except ValueError as error:
         progress(f"compare: {error}")
