@@ -6,6 +6,7 @@
 //                 └─ b3
 #include <csignal>
 #include <fstream>
+#include <thread>
 
 #include "tests/lab/config_file.hpp"
 #include "tests/lab/lab_fixture.hpp"
@@ -131,10 +132,10 @@ TEST_F(OverrideTest, WhatIsWrongIsSaidAndChangesNothing) {
   };
   says({"weight", "web", "b9", "30%"}, "no backend of web is called 'b9': there are b1, b2, b3");
   says({"weight", "wob", "b1", "30%"}, "no service is called 'wob': there are web");
-  for (const char* wrong : {"30", "-1%", "101%", "x%", "%"}) {
+  for (const char* wrong : {"30", "101%", "x%", "%", "nan%"}) {
     says({"weight", "web", "b1", wrong}, "from 0% to 100%");
   }
-  for (const char* wrong : {"10", "m", "-5m", "0s", "10 m"}) {
+  for (const char* wrong : {"10", "m", "0s", "10 m"}) {
     says({"freeze", "web", "--for", wrong}, "--for: expected a duration");
   }
   says({"freeze", "web", "--for", "31d"}, "for_s: expected");
@@ -163,8 +164,7 @@ TEST_F(OverrideTest, PanicSendsNothingToADrainingBackend) {
   Lab lab(kQuick);
   lab.start_agent();
   petrel(lab, {"drain", "b1", "--deadline", "60", "--reason", "kernel"});
-  for (int i : {2, 3}) lab.fault(i, "errors", {"--rate", "1"});
-  lab.fault(2, "refuse");
+  for (int i : {2, 3}) lab.fault(i, "refuse");
   Process& client = lab.start_client({"--rate", "200", "--duration", "60"});
   lab.eventually(
       "panic", [](const Status& status) { return status.flag("/services/0/panic"); }, 20s);
@@ -176,6 +176,87 @@ TEST_F(OverrideTest, PanicSendsNothingToADrainingBackend) {
   });
   EXPECT_EQ(lab.status().backend(1, "wire/connections"), before);
   lab.end_client(client);
+}
+
+// --- the decision log -----------------------------------------------------------------------------
+
+TEST_F(OverrideTest, TheLogSaysWhatWasDecidedAndWhy) {
+  Lab lab(kQuick);
+  lab.start_agent();
+  petrel(lab, {"weight", "web", "b3", "80%", "--reason", "old machine"});
+  lab.fault(2, "errors", {"--rate", "1"});
+  Process& client = lab.start_client({"--rate", "200", "--duration", "60"});
+  lab.eventually("b2's fall", [](const Status& s) { return s.backend(2, "share") < 0.05; });
+  const auto log = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"log", "--since", "10m", "--json"});
+    return petrel(lab, more).out;
+  };
+  await("b2's fall in the log", [&] {
+    return log({"--backend", "b2", "--kind", "weight"}).find("\"reason\":\"risk\"") !=
+           std::string::npos;
+  });
+  const std::string falls = log({"--service", "web", "--backend", "b2", "--kind", "weight"});
+  const Facts first(falls.substr(0, falls.find('\n')));
+  EXPECT_EQ(first.text("/schema"), "petrel/decision/v1");
+  EXPECT_EQ(first.text("/backend"), "b2");
+  EXPECT_EQ(first.number("/before"), 1);
+  EXPECT_LT(first.number("/after"), 1);
+  EXPECT_TRUE(first.flag("/in_force"));
+  EXPECT_NE(first.text("/model"), "");
+  EXPECT_GT(first.at("/features").as_array().size(), 0u);
+  EXPECT_EQ(falls.find("\"b1\""), std::string::npos);
+  const Facts order(log({"--kind", "override"}));
+  EXPECT_EQ(order.text("/after"), "weight 80 %");
+  EXPECT_NE(order.text("/note").find("old machine"), std::string::npos);
+
+  const Finished explained = petrel(lab, {"explain", "b2"});
+  EXPECT_NE(explained.out.find("last decisions"), std::string::npos) << explained.out;
+  EXPECT_NE(explained.out.find("weight 100.0 % -> "), std::string::npos) << explained.out;
+  EXPECT_EQ(lab.status().number("/decision_log/lost_full"), 0);
+  // The same as JSON lines.
+  std::ifstream file(lab.socket() + ".state/decisions.jsonl");
+  std::string line;
+  ASSERT_TRUE(std::getline(file, line));
+  EXPECT_EQ(Facts(line).text("/kind"), "override");
+
+  // Whoever follows hears of what comes.
+  Process& follower = lab.start_petrel({"log", "-s", lab.socket(), "--kind", "override", "--follow"});
+  petrel(lab, {"release", "web"});
+  await("the release is followed", [&] {
+    return follower.out().find("weight 80 % -> -") != std::string::npos;
+  });
+  EXPECT_EQ(follower.stop(SIGTERM), 0);
+  lab.end_client(client);
+  // Without an agent.
+  EXPECT_EQ(lab.agent().stop(SIGTERM), 0);
+  const Finished later = lab.petrel({"log", "-c", lab.config_path(), "--backend", "b2"});
+  EXPECT_EQ(later.exit_code, 0) << later.err;
+  EXPECT_NE(later.out.find("web/b2  weight  100.0 % -> "), std::string::npos) << later.out;
+}
+
+TEST_F(OverrideTest, ShadowLogsWhatItWouldHaveDone) {
+  Lab lab(kQuick);
+  lab.start_agent({.mode = "shadow"});
+  lab.fault(2, "errors", {"--rate", "1"});
+  lab.start_client({"--rate", "200", "--duration", "60"});
+  await("b2's fall in the log, not in force", [&] {
+    const Finished log = lab.petrel({"log", "-s", lab.socket(), "--backend", "b2"});
+    return log.out.find("(not in force)  risk") != std::string::npos;
+  });
+  EXPECT_EQ(lab.status().least_factor(), 1);
+}
+
+TEST_F(OverrideTest, ALogThatCannotBeWrittenIsSaidAndStopsNothing) {
+  Lab lab(kQuick);
+  std::ofstream(lab.socket() + ".state") << "a file where the directory should be";
+  lab.start_agent();
+  lab.petrel({"weight", "web", "b1", "50%", "-s", lab.socket()});
+  const Status status = lab.eventually("losses are counted", [](const Status& s) {
+    return s.number("/decision_log/sqlite_lost") > 0 && s.number("/decision_log/json_lost") > 0;
+  });
+  EXPECT_NE(status.text("/decision_log/error"), "");
+  EXPECT_NEAR(status.factor(1), 0.5, 1e-4);
+  EXPECT_EQ(lab.await_client(lab.start_client({"--rate", "100", "--duration", "1"})).failed(), 0);
 }
 
 }  // namespace

@@ -72,6 +72,45 @@ drain = true
   EXPECT_TRUE(service.backends[0].drain);
 }
 
+TEST(ConfigService, ActuatorsHaveModesOfTheirOwnElseTheServices) {
+  const auto read = [](const std::string& lines) {
+    const ConfigResult result =
+        load_config_text(with("port = 80\n", "port = 80\nmode = \"act\"\n" + lines), "modes");
+    EXPECT_TRUE(result) << result.error().text();
+    return result->services[0];
+  };
+  const ServiceConfig plain = read("");
+  EXPECT_TRUE(plain.acts(plain.modes.budget));
+  const ServiceConfig own = read("[service.modes]\nweights = \"shadow\"\nbudget = \"neutral\"\n");
+  EXPECT_EQ(own.mode, ServiceMode::kShadow);
+  EXPECT_FALSE(own.acts(own.modes.budget));
+  EXPECT_TRUE(own.acts(own.modes.two_choices));
+  EXPECT_TRUE(own.acts(own.modes.steering));
+  EXPECT_TRUE(own.acts(own.modes.admission));
+  Config config;
+  config.services.push_back(own);
+  config.set_mode(ServiceMode::kNeutral);
+  EXPECT_FALSE(config.services[0].acts(config.services[0].modes.two_choices));
+}
+
+TEST(ConfigService, ModesOfActuatorsAreChecked) {
+  const auto bad = problems_of(with("port = 80\n", "port = 80\n[service.modes]\nbudget = \"on\"\n"));
+  ASSERT_EQ(bad.size(), 1u);
+  EXPECT_EQ(bad[0].field, "service[0].modes.budget");
+  EXPECT_EQ(bad[0].line, 9u);
+  EXPECT_EQ(problems_of(with("port = 80\n", "port = 80\n[service.modes]\nx = 1\n")).size(), 1u);
+}
+
+TEST(ConfigLog, ItsFieldsAreReadAndChecked) {
+  const ConfigResult result = load_config_text(
+      kSmall + "[log]\nsqlite = false\njson = false\nsqlite_rows = 1000\njson_mb = 1\njson_files = 1\n",
+      "log");
+  ASSERT_TRUE(result) << result.error().text();
+  EXPECT_EQ(result->log, (DecisionLogSettings{false, false, 1000, 1, 1}));
+  EXPECT_EQ(problems_of(kSmall + "[log]\nsqlite_rows = 999\njson_mb = 0\njson_files = 101\nx = 1\n").size(),
+            4u);
+}
+
 TEST(ConfigService, LimitsAreWithinTheRange) {
   for (const char* line : {"max_inflight = 0", "max_inflight = 1000000000",
                            "drain_deadline_s = 86400", "protocol = \"udp\""}) {

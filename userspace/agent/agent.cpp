@@ -54,6 +54,8 @@ Agent::Agent(asio::io_context& context, Config config, AgentOptions options,
       sweep_timer_(context),
       audit_timer_(context),
       route_events_(context) {
+  log_ = std::make_unique<DecisionLog>(config_.agent.state_dir, config_.log);
+  follow_model_text();
   life_->begin(std::move(serving.model), std::move(serving.source), std::move(serving.previous));
 }
 

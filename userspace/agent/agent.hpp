@@ -28,6 +28,7 @@
 #include "base/error.hpp"
 #include "capture/client_mask.hpp"
 #include "config/config.hpp"
+#include "decisions/decision_log.hpp"
 #include "label/retry_fit.hpp"
 #include "loop/loop.hpp"
 #include "maps/data_path.hpp"
@@ -121,6 +122,7 @@ class Agent {
   const Tables& tables() const { return *tables_; }
   bool adopted() const { return adopted_; }
   const Overrides& overrides() const { return overrides_; }
+  const DecisionLog& decision_log() const { return *log_; }
   bool tapping() const { return tap_ != nullptr; }
 
  private:
@@ -174,6 +176,14 @@ class Agent {
   void apply_overrides(ServiceLoop& service);
   bool drop_overrides_of_nobody();
   void resume_overrides();
+
+  // decisions.cpp
+  void log_decision(Decision decision);
+  void log_backend(const ServiceLoop& service, const BackendLoop& backend);
+  void log_service(const ServiceLoop& service);
+  void log_budget(const ServiceLoop& service, double rate_per_s, std::uint64_t now_ns);
+  void log_override(const Override& it, const std::string& event, const std::string& note);
+  void follow_model_text();
 
   // model_requests.cpp
   boost::asio::awaitable<ApiReply> answer_model(ApiRequest request);
@@ -264,6 +274,30 @@ class Agent {
   LoopFacts facts_;
   Losses losses_;
   Overrides overrides_;
+  std::unique_ptr<DecisionLog> log_;
+  std::string model_text_;  // the live model's name, as decisions have it
+  // As last logged.
+  struct LoggedBackend {
+    std::uint32_t factor_q16 = kWholeWeight;
+    std::uint32_t decided_q16 = kWholeWeight;
+    bpf::backend_state state = bpf::BACKEND_UNUSED;
+    bool operator==(const LoggedBackend&) const = default;
+  };
+  struct LoggedService {
+    bool panic = false;
+    bool held = false;
+    ServiceMode mode = ServiceMode::kShadow;
+    BudgetConfig budget;
+  };
+  struct LoggedBudget {
+    double rate_per_s = 0;
+    std::uint64_t shed_retries = 0;
+    std::uint64_t logged_ns = 0;   // 0: not yet
+    std::uint64_t refused_ns = 0;  // when it last refused; 0: it does not
+  };
+  std::map<std::uint32_t, LoggedBackend> logged_backends_;  // by backend id
+  std::map<std::uint32_t, LoggedService> logged_services_;  // by service id
+  std::map<std::uint32_t, LoggedBudget> logged_budgets_;
   std::map<std::uint32_t, ServiceLimits> limits_;  // by service id
   std::optional<Error> failure_;
   bool adopted_ = false;  // started on the maps of an earlier agent

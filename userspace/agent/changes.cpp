@@ -86,6 +86,15 @@ void compare_services(const ServiceConfig& before, const ServiceConfig& after, L
   lines.compare(about + "forward", before.forward, after.forward);
   lines.compare(about + "affinity", before.affinity, after.affinity);
   lines.compare(about + "mode", before.mode, after.mode);
+  const auto compare_own = [&](const char* actuator, std::optional<ServiceMode> was,
+                               std::optional<ServiceMode> is) {
+    if (was == is) return;  // what follows the service's mode changes with it
+    lines.compare(about + "modes." + actuator, was.value_or(before.mode), is.value_or(after.mode));
+  };
+  compare_own("two_choices", before.modes.two_choices, after.modes.two_choices);
+  compare_own("steering", before.modes.steering, after.modes.steering);
+  compare_own("budget", before.modes.budget, after.modes.budget);
+  compare_own("admission", before.modes.admission, after.modes.admission);
   lines.compare(about + "two_choices", before.two_choices, after.two_choices);
   lines.compare(about + "steer_retries", before.steer_retries, after.steer_retries);
   lines.compare(about + "failover", before.failover, after.failover);
@@ -144,6 +153,11 @@ std::vector<std::string> describe_changes(const Config& before, const Config& af
   lines.compare("control.slow_start_per_s", before.control.slow_start_per_s,
                 after.control.slow_start_per_s);
   lines.compare("control.min_samples", before.control.min_samples, after.control.min_samples);
+  lines.compare("log.sqlite", before.log.sqlite, after.log.sqlite);
+  lines.compare("log.sqlite_rows", before.log.sqlite_rows, after.log.sqlite_rows);
+  lines.compare("log.json", before.log.json, after.log.json);
+  lines.compare("log.json_mb", before.log.json_mb, after.log.json_mb);
+  lines.compare("log.json_files", before.log.json_files, after.log.json_files);
   compare_watch(before.model_watch, after.model_watch, lines);
   for (const ServiceConfig& service : after.services) {
     const ServiceConfig* had = find_by_id(before.services, service.id);

@@ -157,6 +157,7 @@ ApiReply Agent::answer_rollback(const ApiRequest& request) {
 
 void Agent::put_in_force(Model model, std::string source, std::optional<Model> previous) {
   loop_.set_model(model);
+  follow_model_text();
   if (auto scoring = follow_kernel_score(); !scoring) failure_ = scoring.error();
   life_->begin(std::move(model), std::move(source), std::move(previous));
   ask_checkpoints();

@@ -88,7 +88,7 @@ std::string described(const Override& it) {
 }
 
 std::string by_whom(const Override& it) {
-  std::string text = " (by " + (it.by.empty() ? "?" : it.by) + ", uid " + std::to_string(it.uid);
+  std::string text = "(by " + (it.by.empty() ? "?" : it.by) + ", uid " + std::to_string(it.uid);
   if (!it.reason.empty()) text += ": " + it.reason;
   return text + ")";
 }
@@ -193,7 +193,8 @@ asio::awaitable<ApiReply> Agent::answer_override(ApiRequest request, OverrideKin
                                       ": its weights are the configured ones in any case"));
     }
   }
-  spdlog::info("override: {}{}", described(it), by_whom(it));
+  spdlog::info("override: {} {}", described(it), by_whom(it));
+  log_override(it, "ordered", by_whom(it));
   overrides_.put(it);
   publish_orders(**service);
   if (failure_) co_return refused(500, *failure_);
@@ -223,7 +224,8 @@ asio::awaitable<ApiReply> Agent::answer_release(ApiRequest request) {
   }
   json::array list, warnings;
   for (const Override& it : released) {
-    spdlog::info("override released: {}{}", described(it), by_whom(*asked_by));
+    spdlog::info("override released: {} {}", described(it), by_whom(*asked_by));
+    log_override(it, "released", by_whom(*asked_by));
     list.push_back(override_json(it, realtime_ns()));
     end_override(it);
   }
@@ -267,7 +269,8 @@ void Agent::expire_overrides() {
   const std::vector<Override> over = overrides_.expire(realtime_ns());
   if (over.empty()) return;
   for (const Override& it : over) {
-    spdlog::info("override is over: {}{}", described(it), by_whom(it));
+    spdlog::info("override is over: {} {}", described(it), by_whom(it));
+    log_override(it, "over", by_whom(it));
     end_override(it);
     for (ServiceLoop& service : services_) {
       if (service.config().name == it.service && !service.is_leaving()) publish_orders(service);
@@ -328,7 +331,7 @@ bool Agent::drop_overrides_of_nobody() {
     if (!known) nobodys.push_back(it);
   }
   for (const Override& it : nobodys) {
-    spdlog::warn("override dropped, the configuration has no such one: {}{}", described(it),
+    spdlog::warn("override dropped, the configuration has no such one: {} {}", described(it),
                  by_whom(it));
     overrides_.release(it.service, it.backend, it.kind);
   }
@@ -339,12 +342,12 @@ bool Agent::drop_overrides_of_nobody() {
 void Agent::resume_overrides() {
   const std::int64_t now_ns = realtime_ns();
   for (const Override& it : overrides_.expire(now_ns)) {
-    spdlog::info("override is over: {}{}", described(it), by_whom(it));
+    spdlog::info("override is over: {} {}", described(it), by_whom(it));
     end_override(it);
   }
   drop_overrides_of_nobody();
   for (const Override& it : overrides_.list()) {
-    spdlog::warn("override goes on: {}{}", described(it), by_whom(it));
+    spdlog::warn("override goes on: {} {}", described(it), by_whom(it));
     if (it.kind != OverrideKind::kDrain) continue;
     for (ServiceLoop& service : services_) {
       if (service.config().name != it.service) continue;

@@ -5,7 +5,6 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
-#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -64,17 +63,6 @@ bool takes_the_place(const Override& fresh, const Override& of) {
 }  // namespace
 
 std::string_view to_string(OverrideKind kind) { return kKinds[static_cast<std::size_t>(kind)]; }
-
-std::string utc_text(std::int64_t realtime_ns) {
-  const std::time_t seconds = static_cast<std::time_t>(realtime_ns / 1'000'000'000);
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  char text[40] = {};
-  const std::size_t length = std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
-  std::snprintf(text + length, sizeof(text) - length, ".%03dZ",
-                static_cast<int>(realtime_ns / 1'000'000 % 1000));
-  return text;
-}
 
 Result<Overrides> Overrides::parse(std::string_view text, const std::string& name,
                                    std::int64_t now_ns) {

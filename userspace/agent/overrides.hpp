@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "decisions/decision.hpp"
 
 namespace petrel {
 
@@ -68,8 +69,5 @@ boost::json::object override_json(const Override& override, std::int64_t now_ns)
 Result<Overrides> read_overrides(const std::string& path, std::int64_t now_ns);
 // Whole or not at all.
 Result<void> write_file_whole(const std::string& path, const std::string& text);
-
-// RFC 3339, UTC, to the millisecond.
-std::string utc_text(std::int64_t realtime_ns);
 
 }  // namespace petrel

@@ -173,6 +173,8 @@ asio::awaitable<Result<ReloadReport>> Agent::reload_once() {
     life_->set_shadow(std::move(*shadow));
   }
   loop_.set_model(serving->model);
+  follow_model_text();
+  log_->configure(config_.agent.state_dir, config_.log);
   if (other_model) {
     life_->begin(std::move(serving->model), std::move(serving->source),
                  std::move(serving->previous));

@@ -238,6 +238,21 @@ json::object losses_json(const Agent& agent) {
           {"waits_leaked", agent.facts().waits_leaked}};
 }
 
+json::object decision_log_json(const Agent& agent) {
+  const DecisionLog& log = agent.decision_log();
+  const DecisionCounts counts = log.counts();
+  const auto path = [&](bool written, std::string file) {
+    return written ? json::value(file) : json::value(nullptr);
+  };
+  return {{"sqlite", path(log.settings().sqlite, decisions_db(log.directory()))},
+          {"json", path(log.settings().json, decisions_jsonl(log.directory()))},
+          {"decisions", counts.decisions},
+          {"lost_full", counts.lost_full},
+          {"sqlite_lost", counts.sqlite_lost},
+          {"json_lost", counts.json_lost},
+          {"error", counts.error.empty() ? json::value(nullptr) : json::value(counts.error)}};
+}
+
 json::object audit_json(const Agent& agent) {
   const LoopFacts& facts = agent.facts();
   return {{"audits", facts.audits},
@@ -250,6 +265,8 @@ json::object audit_json(const Agent& agent) {
 }
 
 }  // namespace
+
+std::string_view state_name(bpf::backend_state state) { return kStates[state]; }
 
 std::string_view reason_name(bpf::weight_reason reason) { return kReasons[reason]; }
 
@@ -300,7 +317,7 @@ json::object budget_json(const Agent& agent, const ServiceLoop& service,
       std::min(burst, static_cast<double>(budget.tokens_q16) / kOne + idle_s * rate);
   return {{"service", service.config().name},
           {"enabled", settings.enabled},
-          {"acts", service.acts()},
+          {"acts", service.config().acts(service.config().modes.budget)},
           {"ratio", settings.ratio},
           {"min_per_s", settings.min_per_s},
           {"burst_s", settings.burst_s},
@@ -334,6 +351,7 @@ json::value status_json(const Agent& agent) {
           {"loop", loop_json(agent)},
           {"losses", losses_json(agent)},
           {"audit", audit_json(agent)},
+          {"decision_log", decision_log_json(agent)},
           {"degraded", std::move(degraded)},
           {"services", std::move(services)},
           {"verdicts", std::move(verdicts)},
@@ -368,6 +386,12 @@ json::value explain_json(const Agent& agent, const ServiceLoop& service,
   out["observations"] = backend.explanation.observations();
   out["lost_events_share"] = agent.losses().lost_share();
   out["contributions"] = std::move(pushes);
+  json::array decisions;
+  for (const Decision& it :
+       agent.decision_log().recent(service.config().name, backend.config.name)) {
+    decisions.push_back(decision_json(it));
+  }
+  out["decisions"] = std::move(decisions);
   out["changed_ago_s"] = backend.changed_ns == 0
                              ? json::value(nullptr)
                              : json::value(static_cast<double>(monotonic_ns() - backend.changed_ns) / 1e9);

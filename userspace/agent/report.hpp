@@ -22,6 +22,7 @@ boost::json::object drain_json(const BackendLoop& backend);
 boost::json::object budget_json(const Agent& agent, const ServiceLoop& service,
                                 const bpf::budget& budget);
 
+std::string_view state_name(bpf::backend_state state);
 std::string_view reason_name(bpf::weight_reason reason);
 std::string_view failure_name(std::uint8_t failure);
 std::string_view verdict_name(std::size_t verdict);

@@ -145,8 +145,11 @@ asio::awaitable<ApiReply> Agent::answer_drain(ApiRequest request) {
   order.backend = backend->config.name;
   if (drained_ns == 0) {
     overrides_.release(order.service, order.backend, OverrideKind::kDrain);
+    log_override(order, "released", "(by " + order.by + ", uid " + std::to_string(order.uid) + ")");
   } else if (!backend->leaving) {
     overrides_.put(order);
+    log_override(order, "ordered", "(by " + order.by + ", uid " + std::to_string(order.uid) +
+                                       (order.reason.empty() ? "" : ": " + order.reason) + ")");
   }
   json::object out = drain_json(*backend);
   out["schema"] = "petrel/drain/v1";

@@ -130,10 +130,13 @@ void Agent::write_decisions(ServiceLoop& service, std::span<const RingChange> ch
       failure_ = written.error();
     }
     const bpf::backend_state state = state_of(service, backend, now_ns);
-    if (state == backend.state) continue;
-    backend.state = state;
-    write_backend(service, backend);
+    if (state != backend.state) {
+      backend.state = state;
+      write_backend(service, backend);
+    }
+    log_backend(service, backend);
   }
+  log_service(service);
 }
 
 void Agent::count_losses() {
@@ -174,6 +177,7 @@ Result<void> Agent::write_budget(const ServiceLoop& service) {
   const BudgetConfig& budget = service.config().budget;
   const double rate =
       std::max(budget.min_per_s, budget.ratio * first_attempts_per_s(service.config().id));
+  log_budget(service, rate, monotonic_ns());
   return tables_->write_budget(service.config().id, rate, rate * budget.burst_s);
 }
 

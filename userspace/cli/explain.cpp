@@ -81,6 +81,30 @@ void print_explanation(const json::object& it) {
   }
 }
 
+std::string value_text(const json::value& value) {
+  if (value.is_string()) return text(value);
+  return value.is_null() ? "-" : fmt::format("{:.1f} %", 100 * number(value));
+}
+
+// The latest of the decisions about it.
+void print_decisions(const json::array& decisions) {
+  fmt::print("{}\n", decisions.empty() ? "decisions: none since the agent started"
+                                       : "last decisions (`petrel log` has all):");
+  for (const json::value& item : decisions) {
+    const json::object& it = item.as_object();
+    std::string features;
+    for (const json::value& feature : it.at("features").as_array()) {
+      features += fmt::format("{}{} {:+.2f}", features.empty() ? "  " : ", ",
+                              text(feature.at("feature")), number(feature.at("log_odds")));
+    }
+    fmt::print("  {}  {} {} -> {}{}  {}{}{}{}\n", text(it.at("time")), text(it.at("kind")),
+               value_text(it.at("before")), value_text(it.at("after")),
+               it.at("in_force").as_bool() ? "" : " (not in force)", text(it.at("reason")),
+               text(it.at("rails")).empty() ? "" : " [" + text(it.at("rails")) + "]", features,
+               text(it.at("note")).empty() ? "" : "  " + text(it.at("note")));
+  }
+}
+
 int run_explain(const ExplainArguments& arguments) {
   auto socket = arguments.address.resolve();
   if (!socket) return fail(socket.error());
@@ -91,7 +115,9 @@ int run_explain(const ExplainArguments& arguments) {
   if (arguments.as_json) {
     std::cout << *body << '\n';
   } else {
-    print_explanation(json::parse(*body).as_object());
+    const json::value explanation = json::parse(*body);
+    print_explanation(explanation.as_object());
+    print_decisions(explanation.at("decisions").as_array());
   }
   return 0;
 }

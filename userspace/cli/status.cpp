@@ -137,6 +137,13 @@ void print_losses(const json::object& losses, const json::object& audit) {
              number(losses.at("waits_leaked")), number(audit.at("unaccounted")));
 }
 
+// Where decisions go, and what of them is lost.
+void print_decision_log(const json::object& log) {
+  fmt::print("\ndecisions: {}  lost: queue {}  sqlite {}  json {}{}\n", number(log.at("decisions")),
+             number(log.at("lost_full")), number(log.at("sqlite_lost")), number(log.at("json_lost")),
+             log.at("error").is_null() ? "" : "  NOT WRITTEN: " + text(log.at("error")));
+}
+
 int run_status(const AgentAddress& address, bool as_json) {
   auto socket = address.resolve();
   if (!socket) return fail(socket.error());
@@ -167,6 +174,7 @@ int run_status(const AgentAddress& address, bool as_json) {
   for (const json::value& service : status.at("services").as_array()) {
     print_service(service.as_object());
   }
+  print_decision_log(status.at("decision_log").as_object());
   print_losses(status.at("losses").as_object(), status.at("audit").as_object());
   print_verdicts(status.at("verdicts").as_object());
   return 0;

@@ -44,6 +44,9 @@ Config read_root(const toml::table& table, ProblemList& problems) {
   if (const toml::table* watch = root.table("model_watch", Presence::kOptional)) {
     config.model_watch = read_model_watch(TableReader(*watch, "model_watch", problems));
   }
+  if (const toml::table* log = root.table("log", Presence::kOptional)) {
+    config.log = read_log(TableReader(*log, "log", problems));
+  }
   config.services = read_services(root, config.agent.mode);
   tell_zones_apart(config);
   if (const auto sensor = table["agent"]["socket_sensor"];
@@ -153,6 +156,7 @@ void Config::set_mode(ServiceMode mode) {
   for (ServiceConfig& service : services) {
     const bool cannot = mode == ServiceMode::kAct && !service.is_balanced();
     service.mode = cannot ? ServiceMode::kShadow : mode;
+    service.modes = {};
   }
 }
 

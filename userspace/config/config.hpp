@@ -8,6 +8,7 @@
 #include <boost/system/result.hpp>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "base/error.hpp"
 #include "bpf/types.h"
 #include "control/weights.hpp"
+#include "decisions/decision_store.hpp"
 
 namespace petrel {
 
@@ -142,6 +144,17 @@ struct BudgetConfig {
   bool operator==(const BudgetConfig&) const = default;
 };
 
+// Modes of what acts beside the weights; none of its own: the service's. For these shadow and neutral
+// do the same to traffic: nothing.
+struct ActuatorModes {
+  std::optional<ServiceMode> two_choices;
+  std::optional<ServiceMode> steering;  // of retries, failover and masked refusals
+  std::optional<ServiceMode> budget;
+  std::optional<ServiceMode> admission;
+
+  bool operator==(const ActuatorModes&) const = default;
+};
+
 struct ServiceConfig {
   std::uint32_t id = 0;  // as a backend's
   std::string name;
@@ -152,7 +165,8 @@ struct ServiceConfig {
   Placement placement = Placement::kBalancer;
   Forward forward = Forward::kNat;
   Affinity affinity = Affinity::kFlow;
-  ServiceMode mode = ServiceMode::kShadow;
+  ServiceMode mode = ServiceMode::kShadow;  // of the weights, and of actuators without one
+  ActuatorModes modes;
   bool two_choices = true;
   bool steer_retries = true;
   // As configured: they have an effect for tcp with nat only.
@@ -169,12 +183,16 @@ struct ServiceConfig {
   // More than one port: backends are addressed at the port asked for, and name none.
   bool is_range() const { return last_port != port; }
   bool is_balanced() const { return placement == Placement::kBalancer; }
+  bool acts(const std::optional<ServiceMode>& own) const {
+    return own.value_or(mode) == ServiceMode::kAct;
+  }
 };
 
 struct Config {
   AgentConfig agent;
   WeightSettings control;
   ModelWatchConfig model_watch;
+  DecisionLogSettings log;
   std::vector<ServiceConfig> services;  // at least one
 
   // Over what is configured. To act is to steer: only balanced services can.

@@ -145,14 +145,39 @@ void check_heartbeat(const TableReader& reader, const AgentConfig& agent) {
                              "at least 3 times tick_ms");
 }
 
+bool read_mode_of(TableReader& reader, std::string_view key, ServiceMode& mode) {
+  return reader.choice<ServiceMode>(key,
+                                    {{"shadow", ServiceMode::kShadow},
+                                     {"act", ServiceMode::kAct},
+                                     {"neutral", ServiceMode::kNeutral}},
+                                    mode);
+}
+
 }  // namespace
 
-void read_mode(TableReader& reader, ServiceMode& mode) {
-  reader.choice<ServiceMode>("mode",
-                             {{"shadow", ServiceMode::kShadow},
-                              {"act", ServiceMode::kAct},
-                              {"neutral", ServiceMode::kNeutral}},
-                             mode);
+void read_mode(TableReader& reader, ServiceMode& mode) { read_mode_of(reader, "mode", mode); }
+
+void read_modes(TableReader reader, ServiceConfig& service) {
+  const ServiceMode otherwise = service.mode;
+  const auto read = [&](std::string_view key, std::optional<ServiceMode>& own) {
+    ServiceMode mode = otherwise;
+    read_mode_of(reader, key, mode);
+    own = mode;
+    if (mode != ServiceMode::kAct || service.is_balanced()) return;
+    own = ServiceMode::kShadow;
+    if (!reader.has(key)) return;
+    reader.problems().add_node(*reader.source().get(key), reader.field(key),
+                               "\"shadow\" or \"neutral\" where the placement is \"" +
+                                   std::string(to_string(service.placement)) + "\"");
+  };
+  std::optional<ServiceMode> weights;
+  read("weights", weights);
+  read("two_choices", service.modes.two_choices);
+  read("steering", service.modes.steering);
+  read("budget", service.modes.budget);
+  read("admission", service.modes.admission);
+  service.mode = *weights;
+  reader.report_unknown();
 }
 
 AgentConfig read_agent(TableReader reader, bool balances) {
@@ -211,6 +236,17 @@ ModelWatchConfig read_model_watch(TableReader reader) {
   if (reader.integer("window_s", 60, 86400, window_s)) watch.window = std::chrono::seconds(window_s);
   reader.report_unknown();
   return watch;
+}
+
+DecisionLogSettings read_log(TableReader reader) {
+  DecisionLogSettings log;
+  reader.boolean("sqlite", log.sqlite);
+  reader.boolean("json", log.json);
+  reader.whole("sqlite_rows", 1000, 100'000'000, log.sqlite_rows);
+  reader.whole("json_mb", 1, 4096, log.json_mb);
+  reader.whole("json_files", 1, 100, log.json_files);
+  reader.report_unknown();
+  return log;
 }
 
 }  // namespace petrel
