@@ -50,6 +50,9 @@ class ServicesReader {
     read_mode(reader, service.mode);
     const ServiceSound sound = read_service_fields(reader, service);
     if (!service.is_balanced()) forbid_act(reader, service);
+    if (const toml::table* modes = reader.table("modes", Presence::kOptional)) {
+      read_modes(TableReader(*modes, reader.field("modes"), problems_), service);
+    }
     if (!service.name.empty()) names_.claim(reader, "name", service.name);
     if (sound.endpoint()) endpoints_.add_service(reader, service);
     const std::vector<const toml::table*> tables = reader.tables("backend");

@@ -51,15 +51,21 @@ struct Ability {
 };
 
 void compare_abilities(std::uint32_t flags, const ServiceConfig& wanted, Fields& fields) {
-  // Without acting none of them is in force, whatever the file says.
-  if ((flags & bpf::SERVICE_ACT) == 0 || wanted.mode != ServiceMode::kAct) return;
+  // Each by a mode of its own; where neither weights nor anything of the file acts there is nothing to
+  // compare: `mode` says so.
+  const ActuatorModes& modes = wanted.modes;
+  const bool own = !(modes == ActuatorModes{});
+  if (!own && ((flags & bpf::SERVICE_ACT) == 0 || wanted.mode != ServiceMode::kAct)) return;
+  const bool steers = wanted.acts(modes.steering);
   const bool nat_tcp = wanted.forward == Forward::kNat && wanted.protocol == IPPROTO_TCP;
   const Ability abilities[] = {
-      {"steer_retries", bpf::SERVICE_STEER, wanted.steer_retries, false},
-      {"two_choices", bpf::SERVICE_TWO_CHOICES, wanted.two_choices, false},
-      {"failover", bpf::SERVICE_FAILOVER, wanted.failover, true},
-      {"mask_refusals", bpf::SERVICE_MASK, wanted.mask_refusals, true},
-      {"budget.enabled", bpf::SERVICE_BUDGET, wanted.budget.enabled, true},
+      {"steer_retries", bpf::SERVICE_STEER, steers && wanted.steer_retries, false},
+      {"two_choices", bpf::SERVICE_TWO_CHOICES,
+       wanted.acts(modes.two_choices) && wanted.two_choices, false},
+      {"failover", bpf::SERVICE_FAILOVER, steers && wanted.failover, true},
+      {"mask_refusals", bpf::SERVICE_MASK, steers && wanted.mask_refusals, true},
+      {"budget.enabled", bpf::SERVICE_BUDGET,
+       wanted.acts(modes.budget) && wanted.budget.enabled, true},
   };
   for (const Ability& ability : abilities) {
     const bool in_force = (flags & ability.flag) != 0;

@@ -30,18 +30,22 @@ std::uint32_t service_flags(const ServiceConfig& service) {
   if (service.on_removal == RemovalPolicy::kReset) flags |= bpf::SERVICE_RESET_GONE;
   if (service.is_range()) flags |= bpf::SERVICE_KEEP_PORT;
   // What moves or refuses traffic waits for the word to act.
-  if (service.mode != ServiceMode::kAct) return flags;
-  flags |= bpf::SERVICE_ACT;
-  if (service.steer_retries) flags |= bpf::SERVICE_STEER;
-  if (service.two_choices) flags |= bpf::SERVICE_TWO_CHOICES;
-  if (tcp && nat && service.failover) flags |= bpf::SERVICE_FAILOVER;
-  if (tcp && nat && service.mask_refusals) flags |= bpf::SERVICE_MASK;
-  if (tcp && nat && service.budget.enabled) flags |= bpf::SERVICE_BUDGET;
+  if (!service.is_balanced()) return flags;
+  const ActuatorModes& modes = service.modes;
+  const bool steers = service.acts(modes.steering);
+  if (service.mode == ServiceMode::kAct) flags |= bpf::SERVICE_ACT;
+  if (steers && service.steer_retries) flags |= bpf::SERVICE_STEER;
+  if (service.acts(modes.two_choices) && service.two_choices) flags |= bpf::SERVICE_TWO_CHOICES;
+  if (steers && tcp && nat && service.failover) flags |= bpf::SERVICE_FAILOVER;
+  if (steers && tcp && nat && service.mask_refusals) flags |= bpf::SERVICE_MASK;
+  if (service.acts(modes.budget) && tcp && nat && service.budget.enabled) {
+    flags |= bpf::SERVICE_BUDGET;
+  }
   const bool limited =
       service.admission || service.max_inflight > 0 || std::ranges::any_of(service.backends, [](const BackendConfig& b) {
         return b.max_inflight > 0;
       });
-  if (tcp && nat && limited) flags |= bpf::SERVICE_ADMIT;
+  if (service.acts(modes.admission) && tcp && nat && limited) flags |= bpf::SERVICE_ADMIT;
   return flags;
 }
 

@@ -17,6 +17,7 @@ ServiceLoop decided_by(const Config& config, ServiceLoop& was) {
   ServiceConfig service = was.config();
   if (named != nullptr) {
     service.mode = named->mode;
+    service.modes = named->modes;
     for (BackendConfig& backend : service.backends) {
       const BackendConfig* of = find_named(named->backends, backend.name);
       if (of != nullptr) backend.weight = of->weight;
