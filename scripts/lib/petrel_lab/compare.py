@@ -49,7 +49,8 @@ def lateness_of(found):
     return found["details"]["late_start_p99_ms"]
 
 
-def end_on(_signal, _frame):
+def end_on(number, _frame):
+    progress(f"compare: ended by {signal.Signals(number).name}; finished runs are kept")
     raise SystemExit(EXIT_TERMINATED)
 
 
