@@ -7,7 +7,6 @@
 #include <algorithm>
 
 #include "simulate/comparison.hpp"
-#include "simulate/little_limit.hpp"
 #include "tests/unit/simulate_fixture.hpp"
 
 namespace petrel::simulate {
@@ -91,14 +90,12 @@ TEST(SimulateControl, CutOfCapacityNeverEndsWithoutAdmission) {
   const Scenario scenario = scenario_named("capacity-drop");
   EXPECT_FALSE(run(scenario, "static").recovered_ms.has_value());
   EXPECT_FALSE(run(scenario, "two-choices").recovered_ms.has_value());
+  EXPECT_FALSE(run(scenario, "petrel-budget").recovered_ms.has_value());
 }
 
 TEST(SimulateControl, CutOfCapacityEndsAtOnceWithAdmission) {
   const Scenario scenario = scenario_named("capacity-drop");
-  PolicySettings settings = test_settings();
-  settings.inflight_limit = [] { return std::make_unique<LittleLimit>(1.0); };
-  const Outcome outcome =
-      simulate(scenario, make_policy_maker("petrel", scenario, settings), {1, {}});
+  const Outcome outcome = run(scenario, "petrel");
   ASSERT_TRUE(outcome.recovered_ms.has_value());
   EXPECT_LE(*outcome.recovered_ms, 5000);
   // What is left of the capacity is 120 requests a second.

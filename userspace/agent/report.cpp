@@ -153,10 +153,11 @@ json::object verdicts_json(std::span<const std::uint64_t> counts) {
 
 json::object admission_json(const Agent& agent, const ServiceLoop& service) {
   const AdmissionDecision admission = agent.admission(service.config().id);
-  return {{"enabled", service.config().admission},
-          {"acts", service.acts() && service.config().admission},
+  const ServiceConfig& config = service.config();
+  return {{"enabled", config.admission},
+          {"acts", config.admission && config.acts(config.modes.admission) && !service.held()},
           {"limit", admission.limit},
-          {"max_inflight", service.config().max_inflight},
+          {"max_inflight", config.max_inflight},
           {"capacity_per_s", admission.capacity_per_s},
           {"saturated", admission.saturated}};
 }

@@ -155,8 +155,9 @@ void Agent::update_limits(const ServiceLoop& service, std::chrono::nanoseconds e
   const std::int32_t usual_log2_q16 = features_.snapshot()->service(id).usual_response_log2_q16;
   limits.tick(service, service_stats_[id], elapsed, features_.known_patience_ns(id),
               static_cast<std::uint64_t>(std::exp2(usual_log2_q16 / 65536.0)));
-  const bool in_force = service.acts() && service.config().admission;
-  tables_->write_limit(service.config(), in_force ? limits.admission().limit : 0);
+  const ServiceConfig& config = service.config();
+  const bool in_force = config.admission && config.acts(config.modes.admission) && !service.held();
+  tables_->write_limit(config, in_force ? limits.admission().limit : 0);
 }
 
 // From what requests have taught of retries so far to the odds by which they are told.

@@ -2,7 +2,7 @@
 // LittleLimit: the admission of the design's trial: no more in flight than what is completed now
 // can answer within a part of what clients wait.
 //
-// A stand-in until the control has an admission of its own, which takes this one's place in
+// What admission (AdmissionLimit) is held against. It takes that one's place in
 // PolicySettings::inflight_limit.
 #pragma once
 

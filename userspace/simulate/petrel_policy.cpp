@@ -45,7 +45,10 @@ class PetrelPolicy : public Policy {
         probes_(view.backends()),
         next_probe_ns_(view.now_ns() + probe_delay_ns()),
         ends_abandoned_(settings.end_abandoned && acts_) {
-    if (acts_ && settings.inflight_limit) limit_ = settings.inflight_limit();
+    if (acts_ && settings.inflight_limit) {
+      limit_ = settings.inflight_limit();
+      facts_.backends.resize(view_.backends());
+    }
     set_budget();
     follow_rings();
   }
@@ -71,7 +74,10 @@ class PetrelPolicy : public Policy {
                     : seen.type == bpf::EVENT_ANSWER          ? 200
                                                               : 0;
     loop_.on_event(event_);
-    if (seen.type == bpf::EVENT_ANSWER && seen.failure == bpf::FAILURE_NONE) ++facts_.answered;
+    if (seen.type == bpf::EVENT_ANSWER && seen.failure == bpf::FAILURE_NONE) {
+      ++facts_.answered;
+      if (limit_ != nullptr) ++facts_.backends[seen.backend].answered;
+    }
     if (seen.failure == bpf::FAILURE_ABANDONED) ++facts_.abandoned;
   }
 
@@ -131,7 +137,19 @@ class PetrelPolicy : public Policy {
       if (groups->empty()) continue;
       facts_.oldest_ns = std::max(facts_.oldest_ns, groups->back().age_ns);
     }
+    if (limit_ != nullptr) count_overdue(backend, facts_.backends[index]);
     return {probes_[index].result, waiting_syn_, waiting_};
+  }
+
+  void count_overdue(const BackendLoop& backend, AdmissionBackend& it) const {
+    it.base_weight = backend.drains() ? 0 : backend.config.weight;
+    it.waiting = it.overdue = 0;
+    for (const auto* groups : {&waiting_syn_, &waiting_}) {
+      for (const WaitingGroup& group : *groups) {
+        it.waiting += group.count;
+        if (group.age_ns > overdue_ns_) it.overdue += group.count;
+      }
+    }
   }
 
   void write_decisions(ServiceLoop& loop) {
@@ -182,9 +200,14 @@ class PetrelPolicy : public Policy {
       facts_.waiting = static_cast<std::uint64_t>(view_.inflight());
       facts_.usual_response_ns = std::uint64_t{1} << (seen.usual_response_log2_q16 >> 16);
       facts_.patience_ns = std::uint64_t{1} << (seen.patience_log2_q16 >> 16);
+      facts_.known_patience_ns = loop_.features().known_patience_ns(service().config().id);
       path_.limits() = limit_->tick(facts_);
+      overdue_ns_ = limit_->overdue_ns(facts_.known_patience_ns, facts_.usual_response_ns);
     }
+    std::vector<AdmissionBackend> backends = std::move(facts_.backends);
+    for (AdmissionBackend& it : backends) it = {};
     facts_ = {};
+    facts_.backends = std::move(backends);
   }
 
   struct Probe {
@@ -203,6 +226,7 @@ class PetrelPolicy : public Policy {
   bool ends_abandoned_;
   std::unique_ptr<InflightLimit> limit_;
   InflightFacts facts_;
+  std::uint64_t overdue_ns_ = 0;
   std::vector<WaitingGroup> waiting_syn_, waiting_;  // of the backend at hand
   std::uint64_t first_attempts_ = 0;                 // since the last tick
   double first_attempts_per_s_ = 0;

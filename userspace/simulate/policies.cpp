@@ -2,6 +2,7 @@
 // The catalogue of policies.
 #include <algorithm>
 
+#include "simulate/admission_limit.hpp"
 #include "simulate/little_limit.hpp"
 #include "simulate/policy.hpp"
 #include "simulate/reference_policy.hpp"
@@ -18,7 +19,8 @@ constexpr PolicyInfo kPolicies[] = {
     {"petrel-weights", "petrel without two choices", true},
     {"petrel-shadow", "petrel's loop, of which nothing is put in force", true},
     {"petrel", "petrel as it is installed, in mode act", true},
-    {"petrel-admission", "petrel, with the trial's limit on requests in flight (Little's law)",
+    {"petrel-budget", "petrel without admission: of what limits only the retry budget", true},
+    {"petrel-little", "petrel, with the trial's limit on requests in flight in admission's place",
      true},
     {"two-random", "two at random, the one with fewer in flight (Mitzenmacher 2001)", false},
     {"peak-ewma", "two at random by latency peaks and requests in flight (Finagle, Linkerd)",
@@ -54,11 +56,17 @@ PolicyMaker make_policy_maker(std::string_view name, const Scenario& scenario,
   if (name == "petrel-shadow") {
     return make_petrel_policies(scenario, settings, {ServiceMode::kShadow, kAll});
   }
-  if (name == "petrel") {
+  if (name == "petrel-budget") {
     return make_petrel_policies(scenario, settings, {ServiceMode::kAct, kAll});
   }
-  if (name == "petrel-admission") {
-    PolicySettings with = settings;
+  PolicySettings with = settings;
+  if (name == "petrel") {
+    if (!with.inflight_limit) {
+      with.inflight_limit = [] { return std::make_unique<AdmissionLimit>(); };
+    }
+    return make_petrel_policies(scenario, with, {ServiceMode::kAct, kAll});
+  }
+  if (name == "petrel-little") {
     if (!with.inflight_limit) with.inflight_limit = [] { return std::make_unique<LittleLimit>(); };
     return make_petrel_policies(scenario, with, {ServiceMode::kAct, kAll});
   }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "bpf/types.h"
+#include "control/admission.hpp"
 #include "control/weights.hpp"
 #include "score/model.hpp"
 #include "simulate/balancer_view.hpp"
@@ -94,6 +95,8 @@ struct InflightFacts {
   std::uint64_t oldest_ns = 0;  // age of the oldest of them
   std::uint64_t usual_response_ns = 0;
   std::uint64_t patience_ns = 0;  // after which clients usually leave
+  std::uint64_t known_patience_ns = 0;  // the same; 0 before any was seen to
+  std::vector<AdmissionBackend> backends;
 };
 
 // As struct inflight of the data path has them; 0: no limit.
@@ -107,6 +110,8 @@ class InflightLimit {
  public:
   virtual ~InflightLimit() = default;
   virtual InflightLimits tick(const InflightFacts& facts) = 0;
+  // From which age the backends' requests are overdue; 0: nobody asks.
+  virtual std::uint64_t overdue_ns(std::uint64_t, std::uint64_t) const { return 0; }
 };
 
 using InflightLimitFactory = std::function<std::unique_ptr<InflightLimit>()>;
