@@ -125,7 +125,8 @@ TEST(Features, AnOutcomeSetsItsOwnFlagOnly) {
     event.type = bpf::EVENT_END;
     FeatureVector expected{};
     expected[static_cast<size_t>(feature)] = Q16_ONE;
-    expected[static_cast<size_t>(Feature::kRetryOdds)] =
+    expected[static_cast<size_t>(Feature::kFailed)] = Q16_ONE;
+    expected[static_cast<size_t>(Feature::kFailedRetryOdds)] =
         Snapshot().unknown_service.retry_odds_log2_q16;
     EXPECT_EQ(state.compute(observe(event)), expected) << int{failure};
     event.attempt = 2;

@@ -320,7 +320,7 @@ TEST(ModelFile, WhatIsWrongIsNamed) {
       {[](json::object& m) { m["bias"] = 1e300; }, "bias: expected a number"},
       {[](json::object& m) { m["bias"] = nullptr; }, "bias: expected a number"},
       {[](json::object& m) { m["features"].as_array().pop_back(); },
-       "features: expected a list of 38, found a list of 37"},
+       "features: expected a list of 40, found a list of 39"},
       {[](json::object& m) { std::swap(m["features"].as_array()[0], m["features"].as_array()[1]); },
        "features[0].name: expected \"waiting_syn\" (this program's feature list), found "
        "\"waiting_response\""},

@@ -114,13 +114,9 @@ void ServiceLoop::save(StateOut& out, const std::string& name) {
   save_ring(out, name);
 }
 
-// Only where there are any: captures of earlier agents have none.
 void ServiceLoop::save_orders(StateOut& out, const std::string& name) const {
-  if (order_ != ServiceOrder::kNone) {
-    out.line(name + "/order", [&](auto& fields) { fields("order", order_); });
-  }
+  out.line(name + "/order", [&](auto& fields) { fields("order", order_); });
   for (const BackendLoop& backend : backends_) {
-    if (backend.hand_q16 == kWholeWeight && order_ != ServiceOrder::kFreeze) continue;
     out.line(backend_line(name, backend.config.id) + "/order", [&](auto& fields) {
       fields("hand_q16", backend.hand_q16);
       fields("frozen_q16", backend.frozen_q16);
