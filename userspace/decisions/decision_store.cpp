@@ -47,6 +47,9 @@ Result<void> make_directory(const std::string& directory) {
   return {};
 }
 
+// KiB of pages: rows are only added, and the agent's memory is not to grow with the file.
+constexpr const char* kSmallCache = "PRAGMA cache_size = -64; ";
+
 }  // namespace
 
 // One open file; where anything fails it is to be thrown away.
@@ -59,7 +62,8 @@ class DecisionStore::Database {
     std::unique_ptr<Database> database(new Database(std::move(*handle), what, rows));
     const std::string setup = "PRAGMA application_id = " + std::to_string(decisions::kApplicationId) +
                               "; PRAGMA user_version = " + std::to_string(decisions::kVersion) +
-                              "; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; " + kCreate;
+                              "; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; " + kSmallCache +
+                              kCreate;
     if (auto done = database->run(setup); !done) return done.error();
     std::error_code ignored;
     std::filesystem::permissions(path, std::filesystem::perms(0600), ignored);
