@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What of the agent's doing goes to the decision log: each change, once.
+#include <fmt/format.h>
+
 #include <boost/json.hpp>
 #include <cmath>
 #include <utility>
@@ -162,7 +164,7 @@ void Agent::log_override(const Override& it, const std::string& event, const std
   Decision decision{.kind = DecisionKind::kOverride, .service = it.service, .backend = it.backend};
   std::string what(to_string(it.kind));
   if (it.kind == OverrideKind::kWeight) {
-    what += " " + boost::json::serialize(boost::json::value(it.percent)) + " %";
+    what += " " + fmt::format("{:g}", it.percent) + " %";
   }
   const bool begins = event == "ordered";
   decision.before = begins ? DecisionValue{} : DecisionValue{what};

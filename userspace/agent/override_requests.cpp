@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Overrides in a running agent: given, released, over, and found again at a start.
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -83,7 +84,7 @@ std::uint32_t hand_q16_of(double percent) {
 std::string described(const Override& it) {
   std::string text(to_string(it.kind));
   text += " " + it.service + (it.backend.empty() ? "" : " " + it.backend);
-  if (it.kind == OverrideKind::kWeight) text += " " + json::serialize(json::value(it.percent)) + " %";
+  if (it.kind == OverrideKind::kWeight) text += " " + fmt::format("{:g}", it.percent) + " %";
   return text;
 }
 
