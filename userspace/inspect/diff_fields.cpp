@@ -150,9 +150,10 @@ std::vector<FieldChange> service_fields(const Snapshot& snapshot, const PinnedSe
   }
   compare_abilities(flags, wanted, fields);
   const std::uint64_t limit = snapshot.service_inflight(had.value.service_id).limit;
-  // Admission may have learned a lower one.
+  // Admission may have learned a lower one. Where none is configured a learned one is told as a
+  // difference, for it cannot be told from one that was configured before.
   const bool learned = wanted.admission && wanted.acts(wanted.modes.admission) && limit > 0 &&
-                       (wanted.max_inflight == 0 || limit < wanted.max_inflight);
+                       limit < wanted.max_inflight;
   if (limit != wanted.max_inflight && !learned) {
     fields.add("max_inflight", limit_text(limit), limit_text(wanted.max_inflight));
   }
