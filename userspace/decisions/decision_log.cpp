@@ -63,6 +63,7 @@ void DecisionLog::configure(const std::string& directory, const DecisionLogSetti
   shared_->directory = directory;
   shared_->settings = settings;
   shared_->reconfigured = true;
+  shared_->wake.notify_one();
 }
 
 const std::deque<Decision>& DecisionLog::recent(const std::string& service,
@@ -88,17 +89,21 @@ void DecisionLog::write_all(Shared& shared) {
   for (;;) {
     std::vector<Decision> batch;
     bool stopping = false;
+    bool opens = false;  // at once and not with the first decision: what is wrong is said early
     {
       std::unique_lock lock(shared.mutex);
-      shared.wake.wait(lock, [&] { return shared.stopping || !shared.queued.empty(); });
+      shared.wake.wait(lock, [&] {
+        return shared.stopping || shared.reconfigured || !shared.queued.empty();
+      });
       batch.swap(shared.queued);
       stopping = shared.stopping;
       if (shared.reconfigured) {
         store = std::make_unique<DecisionStore>(shared.directory, shared.settings);
         shared.reconfigured = false;
+        opens = true;
       }
     }
-    if (!batch.empty()) write(shared, *store, batch);
+    if (opens || !batch.empty()) write(shared, *store, batch);
     if (stopping) return;
     std::unique_lock lock(shared.mutex);
     shared.wake.wait_for(lock, kPause, [&] { return shared.stopping; });
