@@ -149,6 +149,8 @@ class Comparison:
                 started = facts.header(self.bin, seed)
                 made = run(scenario, policy, seed, self.options.quick, self.bin,
                            self.options.model, self.ending)
+                if self.ending.is_set():  # it was cut short, or may have been
+                    raise Interrupted
                 if found is None or lateness_of(made) < lateness_of(found):
                     found, header = made, started
                 if lateness_of(found) <= MOST_LATE_MS:
