@@ -33,24 +33,24 @@ class Lasting {
   }
   Summary end() { return lab_.end_client(client_); }
 
-  // After end(): which backends each connection met, by its client's port.
-  std::map<std::uint16_t, std::set<std::string>> backends_of_port() const {
-    std::map<std::uint16_t, std::set<std::string>> backends;
+  // After end(): which backends each connection met.
+  std::map<std::string, std::set<std::string>> backends_of_connection() const {
+    std::map<std::string, std::set<std::string>> backends;
     for (const LoggedAttempt& attempt : read_attempts(log_)) {
-      if (!attempt.backend.empty()) backends[attempt.port].insert(attempt.backend);
+      if (!attempt.backend.empty()) backends[attempt.connection].insert(attempt.backend);
     }
     return backends;
   }
   // Connections with answers before the mark and after it, by backend.
   std::map<std::string, int> survivors() const {
-    std::map<std::uint16_t, std::string> before;
+    std::map<std::string, std::string> before;
     std::map<std::string, int> survivors;
-    std::set<std::uint16_t> counted;
+    std::set<std::string> counted;
     for (const LoggedAttempt& attempt : read_attempts(log_)) {
       if (attempt.backend.empty()) continue;
-      if (attempt.end_ns < marked_ns_) before[attempt.port] = attempt.backend;
-      if (attempt.start_ns > marked_ns_ && before.contains(attempt.port) &&
-          counted.insert(attempt.port).second) {
+      if (attempt.end_ns < marked_ns_) before[attempt.connection] = attempt.backend;
+      if (attempt.start_ns > marked_ns_ && before.contains(attempt.connection) &&
+          counted.insert(attempt.connection).second) {
         ++survivors[attempt.backend];
       }
     }

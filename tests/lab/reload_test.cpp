@@ -24,8 +24,8 @@ Finished reload(Lab& lab) { return lab.petrel({"reload", "-s", lab.socket()}); }
 void expect_unbroken(Lasting& clients, const std::vector<std::string>& backends) {
   const Summary summary = clients.end();
   EXPECT_EQ(summary.failed(), 0) << summary.outcomes();
-  for (const auto& [port, met] : clients.backends_of_port()) {
-    EXPECT_EQ(met.size(), 1u) << "port " << port;
+  for (const auto& [connection, met] : clients.backends_of_connection()) {
+    EXPECT_EQ(met.size(), 1u) << connection;
   }
   const auto survivors = clients.survivors();
   for (const std::string& backend : backends) EXPECT_GT(survivors.count(backend), 0u) << backend;

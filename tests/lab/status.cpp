@@ -100,7 +100,8 @@ std::vector<LoggedAttempt> read_attempts(const std::string& log_path) {
     const json::object& fields = parsed.as_object();
     if (!fields.contains("attempt")) continue;  // the end of a request
     LoggedAttempt attempt;
-    attempt.port = fields.at("port").to_number<std::uint16_t>();
+    attempt.connection = std::string(fields.at("client").as_string()) + " port " +
+                         std::to_string(fields.at("port").to_number<std::uint16_t>());
     attempt.start_ns = fields.at("start_ns").to_number<std::int64_t>();
     attempt.end_ns = fields.at("end_ns").to_number<std::int64_t>();
     if (!fields.at("connect_us").is_null()) {

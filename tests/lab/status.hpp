@@ -59,7 +59,7 @@ class Summary : public Facts {
 
 // One attempt of a client's log. Times are CLOCK_MONOTONIC.
 struct LoggedAttempt {
-  std::uint16_t port = 0;
+  std::string connection;  // its client's address and port: a port alone may be of several
   std::int64_t start_ns = 0;
   std::int64_t end_ns = 0;
   std::optional<double> connect_us;  // none on a connection that was there before

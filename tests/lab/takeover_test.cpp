@@ -74,20 +74,20 @@ TEST_F(TakeoverTest, AStopWithKeepBreaksNoConnection) {
   EXPECT_EQ(lab.end_client(client).failed(), 0);
 
   // Each connection stayed on its backend, and one lasted all the time.
-  std::map<std::uint16_t, std::set<std::string>> backends_of_port;
-  std::set<std::uint16_t> before, between, after;
+  std::map<std::string, std::set<std::string>> backends_of_connection;
+  std::set<std::string> before, between, after;
   for (const LoggedAttempt& attempt : read_attempts(log)) {
-    backends_of_port[attempt.port].insert(attempt.backend);
-    if (attempt.end_ns < stopped_ns) before.insert(attempt.port);
+    backends_of_connection[attempt.connection].insert(attempt.backend);
+    if (attempt.end_ns < stopped_ns) before.insert(attempt.connection);
     if (attempt.start_ns > stopped_ns && attempt.end_ns < restarted_ns) {
-      between.insert(attempt.port);
+      between.insert(attempt.connection);
     }
-    if (attempt.start_ns > restarted_ns) after.insert(attempt.port);
+    if (attempt.start_ns > restarted_ns) after.insert(attempt.connection);
   }
   int lasting = 0;
-  for (const auto& [port, backends] : backends_of_port) {
-    EXPECT_EQ(backends.size(), 1u) << "port " << port;
-    lasting += before.contains(port) && between.contains(port) && after.contains(port);
+  for (const auto& [connection, backends] : backends_of_connection) {
+    EXPECT_EQ(backends.size(), 1u) << connection;
+    lasting += before.contains(connection) && between.contains(connection) && after.contains(connection);
   }
   EXPECT_GE(lasting, 1);
 
