@@ -12,15 +12,23 @@
 
 #define TOKEN_Q16 65536ULL
 #define NS_PER_S 1000000000ULL
+#define BUDGET_SECOND_SHIFT 30
+#define SHARE_SEED_SHIFT 3 /* seconds, as a power of 2, for which two clients may be taken for one */
 #define FILL_NS (1ULL << 32) /* times a 32-bit rate it fits 64 bits; more is earned by the second */
 
-/* Takes one token; false: there is none. Exact on any number of CPUs: the bucket has a lock, which
- * only retries take. */
-static __noinline bool spend_token(__u32 service_id, __u64 now_ns) {
+/* Takes one token; false: there is none, or it is another's. While less than half of the burst is
+ * left, each of the clients that ask has its share of a second's tokens and no more, so that one who
+ * hammers does not spend what the others are to have. Clients are told apart by hash, anew every few
+ * seconds: who shares with a hammer does not share for long. Exact on any number of CPUs: the bucket
+ * has a lock, which only retries take. */
+static __noinline bool spend_token(__u32 service_id, __u32 client_hash, __u64 now_ns) {
   struct budget *budget = bpf_map_lookup_elem(&budgets, &service_id);
+  __u32 second = now_ns >> BUDGET_SECOND_SHIFT;
+  __u32 place = hash_again(client_hash, second >> SHARE_SEED_SHIFT) & (BUDGET_SHARES - 1);
   bool spent = false;
 
   if (!budget) return true;
+  struct budget_share *share = &budget->shares[place];
   bpf_spin_lock(&budget->lock);
   /* Clocks of two CPUs may differ by a little: time does not run back. */
   __u64 elapsed_ns = now_ns > budget->filled_ns ? now_ns - budget->filled_ns : 0;
@@ -37,12 +45,29 @@ static __noinline bool spend_token(__u32 service_id, __u64 now_ns) {
   __u64 tokens_q16 = budget->tokens_q16 + earned_q16;
   if (earned_q16) budget->filled_ns += elapsed_ns;
   if (tokens_q16 > budget->burst_q16) tokens_q16 = budget->burst_q16;
-  if (tokens_q16 >= TOKEN_Q16) {
+  if (budget->second != second) {
+    budget->sharers_before = budget->second + 1 == second ? budget->sharers : 0;
+    budget->sharers = 0;
+    budget->second = second;
+  }
+  if (share->second != second) {
+    share->second = second;
+    share->spent = 0;
+    budget->sharers++;
+  }
+  __u64 sharers =
+      budget->sharers > budget->sharers_before ? budget->sharers : budget->sharers_before;
+  __u64 spent_q16 = share->spent * TOKEN_Q16;
+  bool unfair = sharers > 1 && share->spent && 2 * tokens_q16 < budget->burst_q16 &&
+                (spent_q16 + TOKEN_Q16) * sharers > budget->rate_q16;
+  if (tokens_q16 >= TOKEN_Q16 && !unfair) {
     tokens_q16 -= TOKEN_Q16;
     budget->admitted++;
+    share->spent++;
     spent = true;
   } else {
     budget->refused++;
+    if (tokens_q16 >= TOKEN_Q16) budget->refused_unfair++;
   }
   budget->tokens_q16 = tokens_q16;
   bpf_spin_unlock(&budget->lock);
@@ -59,7 +84,8 @@ static __noinline __u32 admit(const struct service *service, const struct attemp
     struct inflight *waiting = bpf_map_lookup_elem(&svc_inflight, &service_id);
     if (waiting && is_over(waiting, retry)) return retry ? VERDICT_RETRY_OVER_LIMIT : VERDICT_OVER_LIMIT;
   }
-  if (retry && (service->flags & SERVICE_BUDGET) && !spend_token(service_id, now_ns))
+  if (retry && (service->flags & SERVICE_BUDGET) &&
+      !spend_token(service_id, attempt->client_hash, now_ns))
     return VERDICT_OVER_BUDGET;
   return VERDICT_FORWARDED;
 }

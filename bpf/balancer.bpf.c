@@ -15,6 +15,7 @@
 #include "bpf/answer.bpf.h"
 #include "bpf/encap.bpf.h"
 #include "bpf/fragment.bpf.h"
+#include "bpf/hedge.bpf.h"
 #include "bpf/icmp.bpf.h"
 
 static __always_inline int done(__u32 service_id, __u32 verdict, int action) {
@@ -54,6 +55,18 @@ static __noinline int forward_encapsulated(struct xdp_md *ctx, struct packet *pa
   return done(service_id, VERDICT_FORWARDED, action);
 }
 
+/* While admission limits the service: a client that has left its request unanswered is told of as gone.
+ * To a backend a FIN alone might be of one that still reads. */
+static __noinline int end_abandoned(struct packet *packet, __u32 service_id) {
+  struct inflight *all = bpf_map_lookup_elem(&svc_inflight, &service_id);
+
+  if (!packet || !packet->tcp || !all || !all->ends_abandoned || agent_is_silent(clock_ns()))
+    return 0;
+  make_reset(packet);
+  count_verdict(service_id, VERDICT_ENDED_ABANDONED);
+  return 0;
+}
+
 static __always_inline int to_backend(struct xdp_md *ctx, struct packet *packet,
                                       const struct service *service) {
   __u32 service_id = service->service_id;
@@ -68,14 +81,17 @@ static __always_inline int to_backend(struct xdp_md *ctx, struct packet *packet,
   struct backend *backend = NULL;
   __u32 backend_id = 0;
   bool is_syn = is_first_syn(packet);
+  bool leaves = false;
   if (!is_syn || (service->flags & SERVICE_DSR)) connection = bpf_map_lookup_elem(&connections, &key);
   if (connection && !is_syn) {
     backend_id = connection->backend_id;
     backend = bpf_map_lookup_elem(&backends, &backend_id);
   }
   if (backend && backend->service_id == service_id && backend->state != BACKEND_REMOVED) {
+    leaves = packet->is_tcp && packet->tcp->fin && connection->state != CONNECTION_CLOSED;
     if (wire_sensor)
       sense_client_segment(ctx, packet, &key, connection, service->flags & SERVICE_DSR);
+    leaves = leaves && connection->failure == FAILURE_ABANDONED;
   } else {
     backend_id = backend_of(ctx, packet, service, &key, connection);
     if (backend_id & REFUSED_WITH) return refuse(service_id, backend_id & ~REFUSED_WITH);
@@ -89,6 +105,7 @@ static __always_inline int to_backend(struct xdp_md *ctx, struct packet *packet,
   if (service->flags & SERVICE_DSR) return forward_encapsulated(ctx, packet, &key, backend);
   bool too_long = backend->mtu && l3_bytes_of(packet) > backend->mtu;
   if (too_long && !may_be_cut(packet)) return too_big(service_id, backend->mtu);
+  if (leaves) end_abandoned(packet, service_id);
   rewrite_destination(packet, &backend->address,
                       backend->port_be ? backend->port_be : packet->destination_port_be);
   /* The kernel cuts up what is too long. */

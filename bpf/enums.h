@@ -20,6 +20,8 @@ namespace petrel::bpf {
 #define MAX_MASKED 2      /* of these: refusals held back from the client */
 #define SYN_OPTIONS_BYTES 32 /* of a SYN that can be sent again: TCP has 40, stacks send 20 to 28 */
 #define SYN_NOT_KEPT 255
+#define HEDGE_WISH_OFFSET 16 /* of struct hedge_wish in the frame: after the Ethernet header, aligned */
+#define BUDGET_SHARES 64 /* kinds of client, by hash, among which a budget that is short is shared */
 
 /* waiting[]: requests without an answer, by the time slot in which they began.
  * 512 slots of 2^24 ns (16.8 ms) span 8.6 s before a slot is used again. What has waited for
@@ -271,7 +273,9 @@ enum weight_reason {
   V(MSS_CLAMPED, "mss_clamped", "a SYN-ACK's MSS lowered to what encapsulation leaves")           \
   V(STEERED, "steered", "a retry kept off the backend that failed it")                            \
   V(OFF_RING, "off_ring", "placed off its ring slot: busy, or at its limit")                      \
-  V(RECORD_LOST, "record_lost", "the events ring buffer had no room for a captured record")
+  V(RECORD_LOST, "record_lost", "the events ring buffer had no room for a captured record")       \
+  V(ENDED_ABANDONED, "ended_abandoned", "a FIN from who left unanswered: sent on as a RST")       \
+  V(HEDGED, "hedged", "a SYN that waited long, sent to another backend by the agent")
 
 enum verdict {
 #define PETREL_VERDICT_ENUM(name, text, meaning) VERDICT_##name,

@@ -14,6 +14,8 @@
 
 #define PLACE_TRIES 16        /* other slots asked; all miss once in 65,536 on a half-usable ring */
 #define SECOND_RISK_Q16 13107 /* 0.2: a second choice riskier than the first by this is no help */
+#define SECOND_DRAWS 4        /* of a second that is not the first */
+#define SECOND_HASH 0x5bd1e995
 
 static __always_inline bool agent_is_silent(__u64 now_ns) {
   __u32 zero = 0;
@@ -76,11 +78,13 @@ __noinline __u32 probe_ring(const struct wanted *wanted, __u64 hash) {
   return 0;
 }
 
-/* Requests waiting at a backend for each unit of its configured weight, and its risk. */
+/* Requests waiting at a backend for each unit of its configured weight, its risk, and how much of that
+ * weight it is given. */
 struct load {
   __u64 waiting;
   __u32 weight;
   __u32 risk_q16;
+  __u32 factor_q16;
 };
 
 static __always_inline bool load_of(__u32 backend_id, struct load *load) {
@@ -91,16 +95,21 @@ static __always_inline bool load_of(__u32 backend_id, struct load *load) {
   load->waiting = waiting->requests > 0 ? waiting->requests : 0;
   load->weight = weight->base_weight;
   load->risk_q16 = weight->risk_q16;
+  load->factor_q16 = weight->factor_q16;
   return true;
 }
 
 /* Two choices (Mitzenmacher 2001), damped: only a marked difference leaves the ring. The second is
- * drawn by configured weights, so that a wrong weight cannot starve a good backend; what fails
- * fast looks idle, so a riskier second is no choice. */
+ * drawn by configured weights, again where it is the first itself: what a sick backend still has on
+ * the ring is to find another. What fails fast looks idle, so a riskier second is no choice, nor is
+ * one that is given less than half of the first's part of its weight: what the agent moves away is
+ * not to come back by this way. */
 static __noinline __u32 second_choice(const struct service *service, __u32 first, __u64 hash) {
   struct load a, b;
-  __u32 second = slot_of(service->neutral_offset, service->slots, hash_again(hash, 0x5bd1e995));
+  __u32 second = first;
 
+  for (__u32 i = 0; i < SECOND_DRAWS && second == first; i++)
+    second = slot_of(service->neutral_offset, service->slots, hash_again(hash, SECOND_HASH + i));
   if (second == first || !usable(second, service->service_id, false)) return first;
   if (score_in_kernel) {
     /* What the agent will know at its next tick. Where both are risky the ring has the say. */
@@ -110,6 +119,7 @@ static __noinline __u32 second_choice(const struct service *service, __u32 first
   }
   if (!load_of(first, &a) || !load_of(second, &b)) return first;
   if (b.risk_q16 > a.risk_q16 + SECOND_RISK_Q16) return first;
+  if (2 * (__u64)b.factor_q16 < a.factor_q16) return first;
   if (a.waiting < b.waiting + 2) return first;
   return 2 * a.waiting * b.weight > 3 * b.waiting * a.weight ? second : first;
 }

@@ -113,4 +113,16 @@ static __always_inline void rewrite_source(struct packet *packet, const struct a
     packet->udp->source = port_be;
 }
 
+/* A segment with FIN becomes one with RST, at the same place in the sequence: where its receiver has all
+ * that came before, it takes it (RFC 5961, 3.2). */
+static __always_inline void make_reset(struct packet *packet) {
+  __u16 *flags = (__u16 *)packet->tcp + 6; /* data offset and flags are one word of the sum */
+  __u16 before = *flags;
+
+  packet->tcp->fin = 0;
+  packet->tcp->psh = 0;
+  packet->tcp->rst = 1;
+  packet->tcp->check = checksum_adjust(packet->tcp->check, word_delta(before, *flags));
+}
+
 #endif /* PETREL_BPF_REWRITE_BPF_H */

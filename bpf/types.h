@@ -214,6 +214,13 @@ struct half_open {
   __u8 confidence;
 };
 
+/* A SYN that is to be sent to another backend, too. Written by A, into the frame that petrel_hedge runs
+ * on. */
+struct hedge_wish {
+  struct connection_key key;
+  __u64 syn_ns; /* names the flow, with the key */
+};
+
 struct connection {
   /* What each packet touches comes first: with the key it fills the table element's second cache
    * line. Written by X. */
@@ -355,7 +362,16 @@ struct inflight {
   __s64 requests;    /* unanswered SYNs and requests now; added and subtracted atomically by X */
   __u64 limit;       /* at most so many, or new connections are refused; 0: no limit. Written by A */
   __u64 retry_limit; /* the same for retries, which are refused first; 0: no limit. Written by A */
-  __u64 padding[5];
+  /* Of a service, written by A: a client's FIN that leaves its request unanswered is made a RST, so
+   * that the backend need not work for it; 0: it is not. */
+  __u64 ends_abandoned;
+  __u64 padding[4];
+};
+
+/* What clients whose addresses fall on one share have had in `second`. */
+struct budget_share {
+  __u32 second;
+  __u32 spent;
 };
 
 /* A token bucket for the retries of one service (SRE's retry budget). One token is one retry; held
@@ -368,6 +384,12 @@ struct budget {
   __u64 filled_ns;
   __u64 admitted;    /* retries let through since the start */
   __u64 refused;
+  __u64 refused_unfair; /* of these: beyond their client's share of a budget that was short */
+  __u32 second;      /* CLOCK_MONOTONIC >> 30, of the last retry */
+  __u32 sharers;     /* shares that asked in that second, */
+  __u32 sharers_before; /* and in the one before it */
+  __u32 padding;
+  struct budget_share shares[BUDGET_SHARES];
 };
 
 /* What the tap is to copy. Written by A before it is switched on. */
@@ -459,8 +481,9 @@ PETREL_ASSERT_SIZE(struct socket_state, 168);
 PETREL_ASSERT_SIZE(struct fragment_key, 40);
 PETREL_ASSERT_SIZE(struct backend_stats, 5168);
 PETREL_ASSERT_SIZE(struct service_stats, 136);
+PETREL_ASSERT_SIZE(struct hedge_wish, 32);
 PETREL_ASSERT_SIZE(struct inflight, 64);
-PETREL_ASSERT_SIZE(struct budget, 48);
+PETREL_ASSERT_SIZE(struct budget, 72 + BUDGET_SHARES * 8);
 PETREL_ASSERT_SIZE(struct tap_wish, 24);
 PETREL_ASSERT_SIZE(struct tap_header, 40);
 PETREL_ASSERT_SIZE(struct event, 120);

@@ -168,6 +168,14 @@ void BalancerTest::write_defaults(const Hosts& hosts) {
 }
 
 Outcome Balancer::run(const Packet& packet) {
+  return run_program(bpf_program__fd(skeleton_->progs.petrel_balancer), packet);
+}
+
+Outcome Balancer::run_hedge(const Packet& frame) {
+  return run_program(bpf_program__fd(skeleton_->progs.petrel_hedge), frame);
+}
+
+Outcome Balancer::run_program(int program, const Packet& packet) {
   Outcome outcome;
   outcome.packet.resize(packet.size() + 256);  // room to see a packet that grew
   pass(kPacketTime);
@@ -178,8 +186,7 @@ Outcome Balancer::run(const Packet& packet) {
   options.data_out = outcome.packet.data();
   options.data_size_out = static_cast<std::uint32_t>(outcome.packet.size());
   options.repeat = 1;
-  require(bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.petrel_balancer), &options) == 0,
-          "BPF_PROG_TEST_RUN");
+  require(bpf_prog_test_run_opts(program, &options) == 0, "BPF_PROG_TEST_RUN");
   outcome.action = static_cast<int>(options.retval);
   outcome.packet.resize(options.data_size_out);
   return outcome;
@@ -432,12 +439,19 @@ void Balancer::join(const Hosts& hosts, std::uint32_t backend_id) {
 void Balancer::retire(std::uint32_t backend_id) { update("backends", backend_id, bpf::backend{}); }
 
 void Balancer::set_weight(std::uint32_t backend_id, std::uint32_t base_weight,
-                          std::uint32_t risk_q16) {
+                          std::uint32_t risk_q16, std::uint32_t factor_q16) {
   bpf::weight weight{};
   weight.base_weight = base_weight;
-  weight.factor_q16 = 65536;
+  weight.factor_q16 = factor_q16;
   weight.risk_q16 = risk_q16;
   update("weights", backend_id, weight);
+}
+
+void Balancer::set_ends_abandoned(std::uint16_t service_id, bool ends) {
+  const std::uint32_t id = service_id;
+  auto place = lookup<bpf::inflight>("svc_inflight", id).value();
+  place.ends_abandoned = ends ? 1 : 0;
+  update("svc_inflight", id, place);
 }
 
 void Balancer::set_inflight(std::uint32_t backend_id, std::int64_t requests) {

@@ -88,6 +88,7 @@ class Balancer {
   void reset();  // empties what packets have filled
 
   Outcome run(const Packet& packet);
+  Outcome run_hedge(const Packet& frame);  // by petrel_hedge
   // The program's clock, where it is set: each packet comes kPacketTime after the one before, and
   // what comes by nobody's doing (a client waits, a timer runs) is passed here.
   void pass(std::chrono::nanoseconds time) { now_ns_ += static_cast<std::uint64_t>(time.count()); }
@@ -104,8 +105,10 @@ class Balancer {
   void set_hop(std::uint32_t backend_id, const bpf::next_hop& hop);
   void join(const Hosts& hosts, std::uint32_t backend_id);  // it becomes one of hosts.service
   void retire(std::uint32_t backend_id);  // the entry becomes an unused one
-  void set_weight(std::uint32_t backend_id, std::uint32_t base_weight, std::uint32_t risk_q16);
+  void set_weight(std::uint32_t backend_id, std::uint32_t base_weight, std::uint32_t risk_q16,
+                  std::uint32_t factor_q16 = 65536);
   void set_inflight(std::uint32_t backend_id, std::int64_t requests);
+  void set_ends_abandoned(std::uint16_t service_id, bool ends);
   void set_control(const bpf::control& control);
   // What the defaults do not have: other services (their rings are those of service `id`), VIPs with
   // ranges, backends of other protocols, limits, budgets, routes to clients.
@@ -148,6 +151,7 @@ class Balancer {
   std::vector<bpf::record> records();  // the same; there are some while control.recording
 
  private:
+  Outcome run_program(int program, const Packet& packet);
   template <class K, class V>
   void update(const char* map, const K& key, const V& value);
   template <class V, class K>

@@ -11,6 +11,7 @@ constexpr std::uint32_t kTwoChoices =
     bpf::SERVICE_READY | bpf::SERVICE_ACT | bpf::SERVICE_TWO_CHOICES;
 constexpr std::uint32_t kRisk10 = 6554;   // 0.1 in Q16
 constexpr std::uint32_t kRisk50 = 32768;  // 0.5
+constexpr std::uint32_t kWhole = 65536;    // the whole weight
 
 struct TwoChoices : BalancerTest {
   const Hosts& h = v4();
@@ -35,6 +36,7 @@ struct Load {
   std::int64_t waiting;
   std::uint32_t weight;
   std::uint32_t risk_q16;
+  std::uint32_t factor_q16 = kWhole;
 };
 
 struct Case {
@@ -59,6 +61,11 @@ TEST_F(TwoChoices, LeaveTheRingOnlyForAMarkedlyLessLoadedSecond) {
       {"the second is riskier", {40, 100, 0}, {0, 100, kRisk50}, false},
       {"the second is a little riskier", {40, 100, 0}, {0, 100, kRisk10}, true},
       {"the first is as risky", {40, 100, kRisk50}, {0, 100, kRisk50}, true},
+      {"the second is given half", {40, 100, 0}, {0, 100, 0, kWhole / 2}, true},
+      {"the second is given less than half", {40, 100, 0}, {0, 100, 0, kWhole / 2 - 1}, false},
+      {"the second is given a third of the first's", {40, 100, 0, 300}, {0, 100, 0, 100}, false},
+      {"both are given little", {40, 100, 0, 131}, {0, 100, 0, 131}, true},
+      {"the first is given nothing", {40, 100, 0, 0}, {0, 100, 0, 131}, true},
       {"less than none waits", {20, 100, 0}, {-5, 100, 0}, true},
       {"less than none waits at the first", {-5, 100, 0}, {0, 100, 0}, false},
       {"numbers as large as can be", {1LL << 40, 65535, 0}, {1, 1, 0}, true},
@@ -67,8 +74,8 @@ TEST_F(TwoChoices, LeaveTheRingOnlyForAMarkedlyLessLoadedSecond) {
   std::uint64_t left = 0;
   for (const Case& test : cases) {
     SCOPED_TRACE(test.description);
-    lb.set_weight(h.b1, test.first.weight, test.first.risk_q16);
-    lb.set_weight(h.b2, test.second.weight, test.second.risk_q16);
+    lb.set_weight(h.b1, test.first.weight, test.first.risk_q16, test.first.factor_q16);
+    lb.set_weight(h.b2, test.second.weight, test.second.risk_q16, test.second.factor_q16);
     lb.set_inflight(h.b1, test.first.waiting);
     lb.set_inflight(h.b2, test.second.waiting);
     EXPECT_EQ(leaves_the_ring(++port), test.leaves);
@@ -81,6 +88,17 @@ TEST_F(TwoChoices, DoNotActWithoutTheFlag) {
   lb.set_service(h, bpf::SERVICE_READY | bpf::SERVICE_ACT);
   lb.set_inflight(h.b1, 100);
   EXPECT_FALSE(leaves_the_ring(40001));
+}
+
+// Drawn once, half of them would have no choice: the neutral ring names b1 in every other slot.
+TEST_F(TwoChoices, DrawAgainWhereTheSecondIsTheFirst) {
+  lb.fill_neutral(h.service, {h.b1, h.b2});
+  lb.set_inflight(h.b1, 1000);
+  int left = 0;
+  for (std::uint16_t port = 40001; port <= 40100; ++port) left += leaves_the_ring(port) ? 1 : 0;
+  EXPECT_GE(left, 85);  // of 100, each of four draws being b1 by one half
+  lb.fill_neutral(h.service, {h.b1});
+  EXPECT_FALSE(leaves_the_ring(40101));
 }
 
 TEST_F(TwoChoices, DoNotTakeAnUnusableSecond) {

@@ -29,12 +29,17 @@ failover = false
 mask_refusals = false
 max_inflight = 5000
 admission = false
+end_abandoned = false
+hedge = false
+capacity_guard = false
+probe_path = "/up?deep=1"
 on_removal = "move"
 drain_deadline_s = 0
 [service.budget]
 enabled = false
 ratio = 0.5
 min_per_s = 0
+idle_ratio = 0.75
 burst_s = 2.5
 [[service.backend]]
 name = "fifteen.chars-x"
@@ -43,6 +48,7 @@ port = 1
 weight = 65535
 zone = "z"
 max_inflight = 40
+capacity_per_s = 12.5
 drain = true
 )",
                                                "all");
@@ -61,9 +67,14 @@ drain = true
   EXPECT_FALSE(service.mask_refusals);
   EXPECT_EQ(service.max_inflight, 5000U);
   EXPECT_FALSE(service.admission);
+  EXPECT_FALSE(service.end_abandoned);
+  EXPECT_FALSE(service.hedge);
+  EXPECT_FALSE(service.capacity_guard);
+  EXPECT_EQ(service.probe_path, "/up?deep=1");
+  EXPECT_EQ(service.backends[0].capacity_per_s, 12.5);
   EXPECT_EQ(service.on_removal, RemovalPolicy::kMove);
   EXPECT_EQ(service.drain_deadline.count(), 0);
-  EXPECT_EQ(service.budget, (BudgetConfig{false, 0.5, 0, 2.5}));
+  EXPECT_EQ(service.budget, (BudgetConfig{false, 0.5, 0, 0.75, 2.5}));
   EXPECT_EQ(service.backends[0].name, "fifteen.chars-x");
   EXPECT_EQ(service.backends[0].weight, 65535U);
   EXPECT_EQ(service.backends[0].port, 1);
@@ -271,6 +282,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "service[0].budget.min_per_s", "1"},
         BadCase{"least_flag", budget_line("min_per_s = true"), 10, "service[0].budget.min_per_s",
                 "true"},
+        BadCase{"idle_ratio_large", budget_line("idle_ratio = 10.5"), 10,
+                "service[0].budget.idle_ratio", "10.5"},
         BadCase{"burst_short", budget_line("burst_s = 0.05"), 10, "service[0].budget.burst_s",
                 "0.05"},
         BadCase{"burst_long", budget_line("burst_s = 61"), 10, "service[0].budget.burst_s", "61"},

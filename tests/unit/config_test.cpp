@@ -93,7 +93,8 @@ TEST(Config, TheExampleShowsEveryKey) {
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   for (const char* key :
        {"max_half_open", "encap_source_v4", "encap_source_v6", "protocol", "forward", "affinity",
-        "two_choices", "steer_retries", "failover", "mask_refusals", "max_inflight", "admission", "on_removal",
+        "two_choices", "steer_retries", "failover", "mask_refusals", "max_inflight", "admission", "end_abandoned",
+        "hedge", "probe_path", "capacity_guard", "capacity_per_s", "idle_ratio", "on_removal",
         "drain_deadline_s", "state_dir", "[model_watch]", "shadow_model", "psi_limit", "ece_limit",
         "drift_action", "window_s", "[service.budget]", "enabled", "ratio", "min_per_s", "burst_s",
         "drain"}) {

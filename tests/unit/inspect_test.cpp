@@ -150,7 +150,7 @@ TEST(Placement, TwoChoicesTakeTheSecondOnlyIfItIsMarkedlyBetter) {
 TEST(Placement, LimitsRefuseRetriesFirst) {
   ServiceFacts facts = service_of_three();
   facts.service.flags |= bpf::SERVICE_ADMIT;
-  facts.waiting = {.requests = 9, .limit = 10, .retry_limit = 8, .padding = {}};
+  facts.waiting = {.requests = 9, .limit = 10, .retry_limit = 8, .ends_abandoned = 0, .padding = {}};
   EXPECT_EQ(predict(facts, some_key(), kFirst, true).backend_id, 1u);
   const Placement retry = predict(facts, some_key(), retry_after(3), true);
   EXPECT_EQ(retry.backend_id, 0u);
@@ -161,7 +161,7 @@ TEST(Placement, LimitsRefuseRetriesFirst) {
 TEST(Placement, ABackendAtItsLimitGivesWayToAnother) {
   ServiceFacts facts = service_of_three();
   facts.service.flags |= bpf::SERVICE_ADMIT;
-  facts.backends[1].waiting = {.requests = 5, .limit = 5, .retry_limit = 4, .padding = {}};
+  facts.backends[1].waiting = {.requests = 5, .limit = 5, .retry_limit = 4, .ends_abandoned = 0, .padding = {}};
   EXPECT_EQ(predict(facts, some_key(), kFirst, true).backend_id, 2u);
   facts.backends[2].waiting = facts.backends[1].waiting;
   EXPECT_EQ(predict(facts, some_key(), kFirst, true).admission, Admission::kOverLimit);

@@ -74,15 +74,14 @@ TEST(SimulateControl, BadZoneCostsNoMoreGoodputThanStatic) {
   EXPECT_GE(mean_of("zone", "petrel", "goodput_share"), mean_of("zone", "static", "goodput_share"));
 }
 
-// The aim is static's goodput. What is missing is the retry budget's doing: it refuses retries that
-// would have been answered. Tighten with control.
-TEST(SimulateControl, WhereAllAreBadGoodputIsNotFarBelowStatic) {
+// The aim is static's goodput: the retry budget opens where nothing waits and retries help.
+TEST(SimulateControl, WhereAllAreBadGoodputIsNotBelowStatic) {
   const auto shortfall = [](const char* scenario) {
     return mean_of(scenario, "static", "goodput_share") -
            mean_of(scenario, "petrel", "goodput_share");
   };
   EXPECT_LE(shortfall("herd"), 0.01);
-  EXPECT_LE(shortfall("all-bad"), 0.15);
+  EXPECT_LE(shortfall("all-bad"), 0.005);
 }
 
 // The design's trial: neither configured weights nor a budget for retries ends such a storm.
@@ -97,11 +96,10 @@ TEST(SimulateControl, CutOfCapacityEndsWithAdmission) {
   const Scenario scenario = scenario_named("capacity-drop");
   const Outcome outcome = run(scenario, "petrel");
   ASSERT_TRUE(outcome.recovered_ms.has_value());
-  EXPECT_LE(*outcome.recovered_ms, 5000);
-  // What is left of the capacity is 120 requests a second. It falls short of that by more than half: before
-  // the first client has left, which takes 3 s, nothing says how long they wait, and what has come
-  // until then is what the backends are at for the rest of the cut.
-  EXPECT_GE(outcome.cause_goodput_per_s, run(scenario, "static").cause_goodput_per_s);
+  EXPECT_LE(*outcome.recovered_ms, 1000);
+  // What is left of the capacity is 120 requests a second. It falls short of that: before the first client
+  // has left, which takes 3 s, nothing says how long they wait. Those who leave then are ended.
+  EXPECT_GE(outcome.cause_goodput_per_s, 1.5 * run(scenario, "static").cause_goodput_per_s);
   EXPECT_GE(mean_of("capacity-drop", "petrel", "goodput_share"),
             3 * mean_of("capacity-drop", "static", "goodput_share"));
 }

@@ -288,7 +288,9 @@ asio::awaitable<void> Agent::probe_loop() {
           continue;
         }
         // By their ids: a reload may come before the answer.
-        asio::co_spawn(context_, probe_backend(backend.config.address, backend.config.port),
+        asio::co_spawn(context_,
+                       probe_backend({backend.config.address, backend.config.port,
+                                      service.config().probe_path}),
                        [this, service_id = service.config().id, backend_id = backend.config.id](
                            const std::exception_ptr& failure, ProbeResult result) {
                          ServiceLoop* asked = find_service(service_id);

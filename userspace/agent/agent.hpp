@@ -28,6 +28,7 @@
 #include "base/error.hpp"
 #include "capture/client_mask.hpp"
 #include "config/config.hpp"
+#include "control/hedge_law.hpp"
 #include "decisions/decision_log.hpp"
 #include "label/retry_fit.hpp"
 #include "loop/loop.hpp"
@@ -116,7 +117,7 @@ class Agent {
     return std::span(verdicts_).subspan(std::size_t{service_id} * bpf::VERDICTS, bpf::VERDICTS);
   }
   const std::vector<std::string>& degraded() const { return path_.degraded(); }
-  double first_attempts_per_s(std::uint32_t service_id) const;
+  RetryAllowance retries(std::uint32_t service_id) const;
   // As of the last tick, whether it is in force or not.
   AdmissionDecision admission(std::uint32_t service_id) const;
   const Tables& tables() const { return *tables_; }
@@ -243,6 +244,9 @@ class Agent {
   void count_losses();
   void update_limits(const ServiceLoop& service, std::chrono::nanoseconds elapsed);
   Result<void> write_budget(const ServiceLoop& service);
+  // How old a SYN is that is to be hedged; 0: none is now.
+  std::uint64_t hedge_after_ns(const ServiceLoop& service, std::chrono::nanoseconds elapsed);
+  void hedge_syns(std::chrono::nanoseconds elapsed);
   Result<void> learn_retries();
   void await_signal();
 
@@ -299,6 +303,10 @@ class Agent {
   std::map<std::uint32_t, LoggedService> logged_services_;  // by service id
   std::map<std::uint32_t, LoggedBudget> logged_budgets_;
   std::map<std::uint32_t, ServiceLimits> limits_;  // by service id
+  std::map<std::uint32_t, HedgeLaw> hedges_;       // by service id
+  std::uint64_t half_open_evicted_ = 0;
+  bool can_hedge_ = true;
+  std::string hedge_failure_;  // why it cannot
   std::optional<Error> failure_;
   bool adopted_ = false;  // started on the maps of an earlier agent
   bool stopping_ = false;

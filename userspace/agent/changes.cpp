@@ -68,6 +68,7 @@ void compare_backends(const ServiceConfig& before, const ServiceConfig& after, L
     lines.compare(about + "weight", had->weight, backend.weight);
     lines.compare(about + "zone", had->zone, backend.zone);
     lines.compare(about + "max_inflight", had->max_inflight, backend.max_inflight);
+    lines.compare(about + "capacity_per_s", had->capacity_per_s, backend.capacity_per_s);
     lines.compare(about + "drain", had->drain, backend.drain);
   }
   for (const BackendConfig& backend : before.backends) {
@@ -100,12 +101,17 @@ void compare_services(const ServiceConfig& before, const ServiceConfig& after, L
   lines.compare(about + "failover", before.failover, after.failover);
   lines.compare(about + "mask_refusals", before.mask_refusals, after.mask_refusals);
   lines.compare(about + "admission", before.admission, after.admission);
+  lines.compare(about + "end_abandoned", before.end_abandoned, after.end_abandoned);
+  lines.compare(about + "hedge", before.hedge, after.hedge);
+  lines.compare(about + "probe_path", before.probe_path, after.probe_path);
+  lines.compare(about + "capacity_guard", before.capacity_guard, after.capacity_guard);
   lines.compare(about + "max_inflight", before.max_inflight, after.max_inflight);
   lines.compare(about + "on_removal", before.on_removal, after.on_removal);
   lines.compare(about + "drain_deadline", before.drain_deadline, after.drain_deadline);
   lines.compare(about + "budget.enabled", before.budget.enabled, after.budget.enabled);
   lines.compare(about + "budget.ratio", before.budget.ratio, after.budget.ratio);
   lines.compare(about + "budget.min_per_s", before.budget.min_per_s, after.budget.min_per_s);
+  lines.compare(about + "budget.idle_ratio", before.budget.idle_ratio, after.budget.idle_ratio);
   lines.compare(about + "budget.burst_s", before.budget.burst_s, after.budget.burst_s);
   compare_backends(before, after, lines);
 }

@@ -308,6 +308,7 @@ json::object drain_json(const BackendLoop& backend) {
 json::object budget_json(const Agent& agent, const ServiceLoop& service,
                          const bpf::budget& budget) {
   const BudgetConfig& settings = service.config().budget;
+  const RetryAllowance retries = agent.retries(service.config().id);
   const double rate = budget.rate_q16 / kOne;
   const double burst = static_cast<double>(budget.burst_q16) / kOne;
   const std::uint64_t now_ns = monotonic_ns();
@@ -322,13 +323,16 @@ json::object budget_json(const Agent& agent, const ServiceLoop& service,
           {"ratio", settings.ratio},
           {"min_per_s", settings.min_per_s},
           {"burst_s", settings.burst_s},
-          {"first_attempts_per_s", agent.first_attempts_per_s(service.config().id)},
+          {"idle_ratio", settings.idle_ratio},
+          {"open", retries.open()},
+          {"first_attempts_per_s", retries.first_attempts_per_s()},
           {"lost_events_share", agent.losses().lost_share()},
           {"rate_per_s", rate},
           {"burst", burst},
           {"tokens", tokens},
           {"admitted", budget.admitted},
-          {"refused", budget.refused}};
+          {"refused", budget.refused},
+          {"refused_unfair", budget.refused_unfair}};
 }
 
 json::value status_json(const Agent& agent) {

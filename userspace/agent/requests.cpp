@@ -185,7 +185,8 @@ ApiReply Agent::answer_budget(const ApiRequest& request) {
     const auto ratio = number(request, "ratio", 0, 10);
     const auto min_per_s = number(request, "min_per_s", 0, 1e6);
     const auto burst_s = number(request, "burst_s", 0.1, 60);
-    for (const auto* value : {&tokens, &ratio, &min_per_s, &burst_s}) {
+    const auto idle_ratio = number(request, "idle_ratio", 0, 10);
+    for (const auto* value : {&tokens, &ratio, &min_per_s, &burst_s, &idle_ratio}) {
       if (!*value) return refused(400, value->error());
     }
     if (found.size() > 1) return usage(400, "name the service whose budget is to be set");
@@ -194,6 +195,7 @@ ApiReply Agent::answer_budget(const ApiRequest& request) {
     budget.ratio = ratio->value_or(budget.ratio);
     budget.min_per_s = min_per_s->value_or(budget.min_per_s);
     budget.burst_s = burst_s->value_or(budget.burst_s);
+    budget.idle_ratio = idle_ratio->value_or(budget.idle_ratio);
     if (auto written = write_budget(service); !written) return refused(500, written.error());
     if (*tokens) {
       auto set = tables_->set_tokens(service.config().id, **tokens);

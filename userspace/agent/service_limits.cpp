@@ -7,8 +7,6 @@
 namespace petrel {
 namespace {
 
-constexpr std::chrono::seconds kWindow{10};
-
 std::uint64_t older_than(const std::vector<WaitingGroup>& groups, std::uint64_t age_ns) {
   std::uint64_t count = 0;
   for (const WaitingGroup& group : groups) {
@@ -18,28 +16,6 @@ std::uint64_t older_than(const std::vector<WaitingGroup>& groups, std::uint64_t 
 }
 
 }  // namespace
-
-void ServiceLimits::count_first_attempts(std::uint64_t first, std::chrono::nanoseconds elapsed) {
-  const std::uint64_t more = counted_ && first > first_counted_ ? first - first_counted_ : 0;
-  const bool begins = !counted_;
-  first_counted_ = first;
-  counted_ = true;
-  if (begins || elapsed.count() <= 0) return;
-  attempts_.push_back({elapsed, more});
-  attempts_elapsed_ += elapsed;
-  attempts_in_window_ += more;
-  while (attempts_.size() > 1 && attempts_elapsed_ - attempts_.front().elapsed >= kWindow) {
-    attempts_elapsed_ -= attempts_.front().elapsed;
-    attempts_in_window_ -= attempts_.front().first;
-    attempts_.pop_front();
-  }
-}
-
-double ServiceLimits::first_attempts_per_s() const {
-  const double seconds = std::chrono::duration<double>(attempts_elapsed_).count();
-  // A service that has just begun has no rate yet: its first second counts as a whole one.
-  return static_cast<double>(attempts_in_window_) / std::max(seconds, 1.0);
-}
 
 std::uint64_t ServiceLimits::answered_since_last(const BackendLoop& backend) {
   const bpf::backend_stats& stats = backend.stats;
@@ -54,7 +30,6 @@ std::uint64_t ServiceLimits::answered_since_last(const BackendLoop& backend) {
 void ServiceLimits::tick(const ServiceLoop& service, const bpf::service_stats& stats,
                          std::chrono::nanoseconds elapsed, std::uint64_t patience_ns,
                          std::uint64_t usual_response_ns) {
-  count_first_attempts(stats.first_attempts, elapsed);
   const std::uint64_t overdue_ns = admission_.overdue_ns(patience_ns, usual_response_ns);
   std::vector<AdmissionBackend> backends;
   for (const BackendLoop& backend : service.backends()) {
@@ -67,6 +42,18 @@ void ServiceLimits::tick(const ServiceLoop& service, const bpf::service_stats& s
   }
   admission_.tick(static_cast<std::uint64_t>(std::max<std::int64_t>(elapsed.count(), 0)),
                   patience_ns, usual_response_ns, backends);
+  const BudgetConfig& budget = service.config().budget;
+  allowance_.set({budget.ratio, budget.min_per_s, budget.idle_ratio});
+  allowance_.tick(stats.first_attempts, admission_.decision().saturated, elapsed);
+}
+
+void ServiceLimits::on_event(const bpf::event& event) {
+  if (event.attempt <= 1) return;
+  const bool answers = event.type == bpf::EVENT_ANSWER;
+  if (!answers && event.failure == bpf::FAILURE_NONE) return;
+  if (answers || event.type == bpf::EVENT_END) {
+    allowance_.on_retry(event.failure == bpf::FAILURE_NONE);
+  }
 }
 
 }  // namespace petrel

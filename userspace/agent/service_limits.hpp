@@ -5,11 +5,11 @@
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <map>
 
 #include "bpf/types.h"
 #include "control/admission.hpp"
+#include "control/retry_allowance.hpp"
 #include "loop/service_loop.hpp"
 
 namespace petrel {
@@ -21,26 +21,17 @@ class ServiceLimits {
             std::chrono::nanoseconds elapsed, std::uint64_t patience_ns,
             std::uint64_t usual_response_ns);
 
-  // First attempts a second over the last 10 s; over what there was so far until then. A window and no
-  // running mean: what retries crowd out today still counts, and one quiet second is no quiet service.
-  double first_attempts_per_s() const;
+  // Any of the service's.
+  void on_event(const bpf::event& event);
 
+  const RetryAllowance& retries() const { return allowance_; }
   const AdmissionDecision& admission() const { return admission_.decision(); }
 
  private:
-  struct Attempts {
-    std::chrono::nanoseconds elapsed;
-    std::uint64_t first;
-  };
-  void count_first_attempts(std::uint64_t first, std::chrono::nanoseconds elapsed);
   std::uint64_t answered_since_last(const BackendLoop& backend);
 
   Admission admission_;
-  std::deque<Attempts> attempts_;  // newest last
-  std::chrono::nanoseconds attempts_elapsed_{0};
-  std::uint64_t attempts_in_window_ = 0;
-  std::uint64_t first_counted_ = 0;
-  bool counted_ = false;
+  RetryAllowance allowance_;
   std::map<std::uint32_t, std::uint64_t> answered_;  // good answers ever, by backend id
 };
 

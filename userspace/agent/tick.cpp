@@ -50,6 +50,7 @@ Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed)
         if (auto written = write_budget(service); !written) done = written;
       });
   if (!done) return done;
+  hedge_syns(elapsed);
   write_views();
   since_learning_ += elapsed;
   if (since_learning_ >= kLearningPeriod) {
@@ -104,6 +105,9 @@ void Agent::on_event(const bpf::event& event) {
   if (event.type == bpf::EVENT_RETRY) ++facts_.retries_seen;
   if (event.type == bpf::EVENT_NO_RETRY && facts_.retries_seen > 0) --facts_.retries_seen;
   life_->on_event(event);
+  if (const auto limits = limits_.find(event.key.service_id); limits != limits_.end()) {
+    limits->second.on_event(event);
+  }
   const auto probability_q16 = loop_.on_event(event);
   // A SYN that was moved on fails nobody: no retry is to come.
   if (probability_q16 && event.type != bpf::EVENT_MOVED) {
@@ -175,16 +179,15 @@ Result<void> Agent::learn_retries() {
 }
 
 Result<void> Agent::write_budget(const ServiceLoop& service) {
-  const BudgetConfig& budget = service.config().budget;
-  const double rate =
-      std::max(budget.min_per_s, budget.ratio * first_attempts_per_s(service.config().id));
+  const std::uint32_t id = service.config().id;
+  const double rate = limits_[id].retries().rate_per_s();
   log_budget(service, rate, monotonic_ns());
-  return tables_->write_budget(service.config().id, rate, rate * budget.burst_s);
+  return tables_->write_budget(id, rate, rate * service.config().budget.burst_s);
 }
 
-double Agent::first_attempts_per_s(std::uint32_t service_id) const {
+RetryAllowance Agent::retries(std::uint32_t service_id) const {
   const auto found = limits_.find(service_id);
-  return found == limits_.end() ? 0 : found->second.first_attempts_per_s();
+  return found == limits_.end() ? RetryAllowance() : found->second.retries();
 }
 
 AdmissionDecision Agent::admission(std::uint32_t service_id) const {

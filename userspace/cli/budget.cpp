@@ -22,9 +22,10 @@ struct BudgetArguments {
   std::optional<double> ratio;
   std::optional<double> min_per_s;
   std::optional<double> burst_s;
+  std::optional<double> idle_ratio;
   bool as_json = false;
 
-  bool sets() const { return tokens || ratio || min_per_s || burst_s; }
+  bool sets() const { return tokens || ratio || min_per_s || burst_s || idle_ratio; }
   std::string target() const {
     std::string target = "/v1/budget?";
     const auto add = [&](const char* key, const std::optional<double>& value) {
@@ -34,6 +35,7 @@ struct BudgetArguments {
     add("ratio", ratio);
     add("min_per_s", min_per_s);
     add("burst_s", burst_s);
+    add("idle_ratio", idle_ratio);
     return service.empty() ? target : target + "service=" + percent_encode(service);
   }
 };
@@ -48,18 +50,21 @@ int run_budget(const BudgetArguments& arguments) {
     std::cout << *body << '\n';
     return 0;
   }
-  fmt::print("{:<15} {:<8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>7} {:>9} {:>9}\n", "service", "state",
-             "rate/s", "tokens", "of burst", "first/s", "ratio", "min/s", "admitted", "refused");
+  fmt::print("{:<15} {:<8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8} {:>5} {:>7} {:>9} {:>9} {:>9}\n", "service",
+             "state", "rate/s", "tokens", "of burst", "first/s", "ratio", "if idle", "open", "min/s",
+             "admitted", "refused", "of unfair");
   const json::value parsed = json::parse(*body);
   for (const json::value& budget : parsed.at("services").as_array()) {
     const auto number = [&](const char* key) { return budget.at(key).to_number<double>(); };
     const char* state = !budget.at("enabled").as_bool() ? "off"
                         : budget.at("acts").as_bool()   ? "on"
                                                         : "shadow";
-    fmt::print("{:<15} {:<8} {:>8.1f} {:>8.1f} {:>9.1f} {:>8.1f} {:>8.3f} {:>7.1f} {:>9} {:>9}\n",
+    fmt::print("{:<15} {:<8} {:>8.1f} {:>8.1f} {:>9.1f} {:>8.1f} {:>8.3f} {:>8.3f} {:>5.2f} {:>7.1f} {:>9} "
+               "{:>9} {:>9}\n",
                budget.at("service").as_string().c_str(), state, number("rate_per_s"),
                number("tokens"), number("burst"), number("first_attempts_per_s"), number("ratio"),
-               number("min_per_s"), number("admitted"), number("refused"));
+               number("idle_ratio"), number("open"), number("min_per_s"), number("admitted"),
+               number("refused"), number("refused_unfair"));
   }
   return 0;
 }
@@ -74,6 +79,9 @@ void add_budget(CLI::App& app, Action& action) {
   command->add_option("--tokens", arguments->tokens, "Retries saved up now, at most its burst")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--ratio", arguments->ratio, "Retries for each first attempt")
+      ->check(CLI::Range(0.0, 10.0));
+  command->add_option("--idle-ratio", arguments->idle_ratio,
+                      "Retries for each first attempt while nothing waits for long and they help")
       ->check(CLI::Range(0.0, 10.0));
   command->add_option("--min-per-s", arguments->min_per_s, "Retries a second in any case")
       ->check(CLI::Range(0.0, 1e6));

@@ -131,6 +131,7 @@ struct BackendConfig {
   std::string zone;                // "": none
   bool other_zone = false;         // both have a zone, and not the same
   std::uint64_t max_inflight = 0;  // unanswered requests; 0: no limit
+  double capacity_per_s = 0;       // requests a second that it can carry; 0: learned
   bool drain = false;              // takes no new flows
 };
 
@@ -139,6 +140,7 @@ struct BudgetConfig {
   bool enabled = true;
   double ratio = 0.2;     // of first attempts
   double min_per_s = 10;  // whatever the first attempts
+  double idle_ratio = 1;  // of first attempts, while no request waits for long and retries help
   double burst_s = 1;     // how many seconds of its rate can be saved up
 
   bool operator==(const BudgetConfig&) const = default;
@@ -174,7 +176,11 @@ struct ServiceConfig {
   bool mask_refusals = true;       // so does a refused one
   std::uint64_t max_inflight = 0;  // unanswered requests of the whole service; 0: no limit
   bool admission = true;           // a lower limit where clients would not be answered in time
+  bool end_abandoned = true;       // while it limits: a client's FIN before the answer is made a RST
   BudgetConfig budget;
+  bool capacity_guard = true;      // no weight is moved to where it could not be carried
+  bool hedge = true;               // a SYN that waits far too long is sent to another backend, too
+  std::string probe_path;          // GET of it must answer 2xx or 3xx; "": connecting is enough
   RemovalPolicy on_removal = RemovalPolicy::kReset;
   std::chrono::milliseconds drain_deadline{60000};  // then on_removal; 0: at once
   // At least one. nat: all of the service's address family; dsr: of either for an IPv4 service.

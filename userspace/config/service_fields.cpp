@@ -33,6 +33,14 @@ constexpr TextRule kServiceName{
 constexpr TextRule kBackendName{
     "a name of 1 to 15 characters of A-Z a-z 0-9 _ . -",
     [](std::string_view name) { return is_name(name, kLongestBackendName); }};
+constexpr TextRule kProbePath{
+    "\"\", or the path of a GET: \"/\" and printable ASCII without spaces, at most 255 characters",
+    [](std::string_view path) {
+      return path.empty() || (path.front() == '/' && path.size() <= 255 &&
+                              std::ranges::all_of(path, [](unsigned char character) {
+                                return character > ' ' && character < 127;
+                              }));
+    }};
 constexpr TextRule kAddress{"the IPv4 or IPv6 address of one host", [](std::string_view text) {
                               const Result<bpf::address> address = parse_address(text);
                               return address.has_value() && is_one_host(*address);
@@ -96,6 +104,7 @@ void read_budget(TableReader reader, BudgetConfig& budget) {
   reader.boolean("enabled", budget.enabled);
   reader.number("ratio", 0, 10, budget.ratio);
   reader.number("min_per_s", 0, 1e6, budget.min_per_s);
+  reader.number("idle_ratio", 0, 10, budget.idle_ratio);
   reader.number("burst_s", 0.1, 60, budget.burst_s);
   reader.report_unknown();
 }
@@ -190,6 +199,10 @@ ServiceSound read_service_fields(TableReader& reader, ServiceConfig& service) {
   reader.boolean("mask_refusals", service.mask_refusals);
   reader.whole("max_inflight", 0, kMostInflight, service.max_inflight);
   reader.boolean("admission", service.admission);
+  reader.boolean("end_abandoned", service.end_abandoned);
+  reader.boolean("hedge", service.hedge);
+  reader.boolean("capacity_guard", service.capacity_guard);
+  reader.text("probe_path", service.probe_path, kProbePath);
   reader.choice<RemovalPolicy>("on_removal",
                                {{"reset", RemovalPolicy::kReset}, {"move", RemovalPolicy::kMove}},
                                service.on_removal);
@@ -212,6 +225,7 @@ bool read_backend_fields(TableReader& reader, const ServiceConfig& service,
   reader.whole("weight", 1, 65535, backend.weight);
   reader.text("zone", backend.zone, kZoneRule);
   reader.whole("max_inflight", 0, kMostInflight, backend.max_inflight);
+  reader.number("capacity_per_s", 0, 1e9, backend.capacity_per_s);
   reader.boolean("drain", backend.drain);
   return has_address && has_port;
 }

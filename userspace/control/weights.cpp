@@ -81,6 +81,7 @@ std::vector<WeightDecision> WeightController::tick(std::uint64_t now_ns, Inputs 
   }
   hold_panic(inputs, decisions);
   hold_growth(inputs, decisions);
+  hold_capacity(inputs, decisions);
   publish(decisions);
   return decisions;
 }

@@ -10,7 +10,8 @@
 // number.
 //
 // A backend that refuses or never answers goes to weight 0 until its probes are answered, and returns
-// by a slow start. One that flaps must have been answering for 2^n - 1 s first, n being how often
+// by a slow start. What a backend has shown that it can carry bounds what is moved to it (capacity.hpp):
+// the rest stays where it is, in part. One that flaps must have been answering for 2^n - 1 s first, n being how often
 // it went out before, lately; 60 s at most.
 #pragma once
 
@@ -48,6 +49,8 @@ struct BackendInput {
   std::uint32_t base_weight = 0;  // as configured or set by hand; 0: drained
   RiskReading risk;
   ProbeResult probe = ProbeResult::kUnknown;
+  double asked_per_s = 0;     // requests, now
+  double capacity_per_s = 0;  // that it can carry; 0: not known
 };
 
 // Which rails held a weight: bits of WeightDecision::rails.
@@ -59,6 +62,7 @@ enum Rail : std::uint32_t {
   kRailGrowthCap = 1 << 4,
   kRailSamples = 1 << 5,
   kRailShared = 1 << 6,
+  kRailCapacity = 1 << 7,
 };
 
 // "panic,floor"; "" for none.
@@ -137,6 +141,7 @@ class WeightController {
   // The rails over the service as a whole.
   void hold_panic(Inputs inputs, Decisions& decisions);
   void hold_growth(Inputs inputs, Decisions& decisions) const;
+  void hold_capacity(Inputs inputs, Decisions& decisions) const;
   void publish(Decisions& decisions);
 
   WeightSettings settings_;

@@ -12,7 +12,8 @@ namespace {
 // As bpf/place.bpf.h has them, which C++ cannot include.
 constexpr std::uint32_t kPlaceTries = 16;
 constexpr std::uint32_t kSecondRiskQ16 = 13107;
-constexpr std::uint32_t kSecondDraw = 0x5bd1e995;
+constexpr std::uint32_t kSecondHash = 0x5bd1e995;
+constexpr std::uint32_t kSecondDraws = 4;
 
 struct Wanted {
   std::array<std::uint32_t, 3> avoid{};
@@ -84,6 +85,9 @@ SecondReason compare(const ServiceFacts& service, std::uint32_t first_id, std::u
   if (second->weight.risk_q16 > first->weight.risk_q16 + kSecondRiskQ16) {
     return SecondReason::kRiskier;
   }
+  if (2 * std::uint64_t{second->weight.factor_q16} < first->weight.factor_q16) {
+    return SecondReason::kDemoted;
+  }
   const std::uint64_t a = requests(*first);
   const std::uint64_t b = requests(*second);
   const bool marked = a >= b + 2 && 2 * a * second->weight.base_weight >
@@ -94,8 +98,11 @@ SecondReason compare(const ServiceFacts& service, std::uint32_t first_id, std::u
 SecondChoice second_choice(const ServiceFacts& service, std::uint32_t first_id, std::uint64_t hash,
                            const Attempt& attempt) {
   SecondChoice second;
-  second.slot = bpf::hash_slot(bpf::hash_again(hash, kSecondDraw), service.service.slots);
-  second.backend_id = in_slot(service.neutral, second.slot);
+  second.backend_id = first_id;
+  for (std::uint32_t i = 0; i < kSecondDraws && second.backend_id == first_id; ++i) {
+    second.slot = bpf::hash_slot(bpf::hash_again(hash, kSecondHash + i), service.service.slots);
+    second.backend_id = in_slot(service.neutral, second.slot);
+  }
   second.reason = compare(service, first_id, second.backend_id);
   if (second.reason == SecondReason::kTaken && second.backend_id == attempt.previous_backend_id) {
     second.reason = SecondReason::kFailedIt;

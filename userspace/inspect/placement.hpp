@@ -70,6 +70,7 @@ enum class SecondReason : std::uint8_t {
   kSame,       // both are one
   kUnusable,
   kRiskier,
+  kDemoted,    // it is given less than half of the first one's part of its weight
   kNotBusier,  // the first has not markedly more waiting for its weight
   kFailedIt,   // it failed the request that this one repeats
 };

@@ -209,8 +209,9 @@ std::string Text::second() const {
   const auto load = [&](std::uint32_t id) {
     const BackendFacts* backend = it_.facts.find(id);
     if (backend == nullptr) return short_name(id);
-    return fmt::format("{}: {} waiting, weight {}, risk {:.3f}", backend->name,
+    return fmt::format("{}: {} waiting, weight {}, {:.1f} % of it given, risk {:.3f}", backend->name,
                        backend->waiting.requests, backend->weight.base_weight,
+                       100 * backend->weight.factor_q16 / kOneQ16,
                        backend->weight.risk_q16 / kOneQ16);
   };
   const bool taken = it_.placement.second->reason == SecondReason::kTaken;
@@ -222,6 +223,7 @@ std::string Text::second() const {
     case SecondReason::kSame: verdict = "the same backend"; break;
     case SecondReason::kUnusable: verdict = "not usable"; break;
     case SecondReason::kRiskier: verdict = "riskier by more than 0.2"; break;
+    case SecondReason::kDemoted: verdict = "less than half of the first's part of its weight"; break;
     case SecondReason::kNotBusier: verdict = "the first is not markedly busier"; break;
     case SecondReason::kFailedIt: verdict = "it failed the request before"; break;
   }

@@ -69,7 +69,7 @@ std::string_view outcome_name(ProbeOutcome outcome) {
 }
 
 std::string_view second_reason_name(SecondReason reason) {
-  return word_of<6>({"taken", "same", "unusable", "riskier", "not_busier", "failed_it"},
+  return word_of<7>({"taken", "same", "unusable", "riskier", "demoted", "not_busier", "failed_it"},
                     static_cast<std::size_t>(reason));
 }
 

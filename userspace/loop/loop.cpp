@@ -39,6 +39,7 @@ std::optional<std::uint32_t> Loop::on_event(const bpf::event& event) {
     if (ServiceLoop* service = find_service(event.key.service_id)) {
       if (BackendLoop* backend = service->find(event.backend_id)) {
         service->score(*backend, model_, {&features, *probability, 1, false});
+        backend->capacity.on_outcome(event.failure == bpf::FAILURE_NONE);
       }
     }
   }
@@ -55,10 +56,10 @@ void Loop::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed, const In
       backend.probe = inputs.probe;
       score_waiting(service, backend, Point::kWaitingSyn, inputs.waiting_syn);
       score_waiting(service, backend, Point::kWaitingResponse, inputs.waiting);
-      waiting.push_back(
-          {backend.config.id, service.config().id,
-           static_cast<std::uint32_t>(total(inputs.waiting_syn) + total(inputs.waiting)),
-           backend.config.other_zone});
+      const std::uint64_t waits = total(inputs.waiting_syn) + total(inputs.waiting);
+      backend.capacity.tick(waits, backend.reading.risk, elapsed);
+      waiting.push_back({backend.config.id, service.config().id, static_cast<std::uint32_t>(waits),
+                         backend.config.other_zone});
     }
     decided(service, service.end_tick(now_ns, elapsed));
   }

@@ -66,6 +66,7 @@ void archive_config(Fields& fields, BackendConfig& config, bool& leaving) {
   fields("port", config.port);
   fields("weight", config.weight);
   fields("other_zone", config.other_zone);
+  fields("capacity_per_s", config.capacity_per_s);
   fields("leaving", leaving);
 }
 
@@ -87,6 +88,7 @@ void ServiceLoop::archive(State& state, const std::string& name) {
       fields("reason", decision.reason);
       fields("risk_q16", backend.reading.risk_q16);
       backend.risk.archive(fields);
+      backend.capacity.archive(fields);
       controller_.archive_backend(fields, backend.config.id);
     });
   }
@@ -99,6 +101,7 @@ void ServiceLoop::save(StateOut& out, const std::string& name) {
   out.line(name, [&](auto& fields) {
     fields("id", config_.id);
     fields("mode", config_.mode);
+    fields("capacity_guard", config_.capacity_guard);
     fields("leaving", leaving_);
     fields("backends", list);
     archive_settings(fields, settings_);
@@ -142,6 +145,7 @@ ServiceLoop ServiceLoop::load(StateIn& in, const std::string& name) {
   in.line(name, [&](auto& fields) {
     fields("id", config.id);
     fields("mode", config.mode);
+    fields("capacity_guard", config.capacity_guard);
     fields("leaving", leaving);
     fields("backends", list);
     archive_settings(fields, settings);

@@ -225,7 +225,12 @@ std::vector<RingChange> ServiceLoop::end_tick(std::uint64_t now_ns,
     if (backend.drains()) continue;
     // Control asks for proportions only; a weight of 65535 by a part of 65536 is still 32 bits.
     const std::uint32_t base_weight = backend.config.weight * (by_hand ? backend.hand_q16 : 1);
-    inputs.push_back({backend.config.id, base_weight, backend.reading, backend.probe});
+    BackendInput& input = inputs.emplace_back();
+    input = {backend.config.id, base_weight, backend.reading, backend.probe};
+    if (!config_.capacity_guard) continue;
+    input.asked_per_s = backend.capacity.asked_per_s();
+    input.capacity_per_s = backend.config.capacity_per_s > 0 ? backend.config.capacity_per_s
+                                                             : backend.capacity.capacity_per_s();
   }
   if (inputs.empty()) return {};
   const std::vector<WeightDecision> decisions = controller_.tick(now_ns, inputs);

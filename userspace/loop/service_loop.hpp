@@ -15,6 +15,7 @@
 
 #include "base/state.hpp"
 #include "config/config.hpp"
+#include "control/capacity.hpp"
 #include "control/risk.hpp"
 #include "control/weights.hpp"
 #include "features/features.hpp"
@@ -29,6 +30,7 @@ namespace petrel {
 struct BackendLoop {
   BackendConfig config;
   BackendRisk risk;
+  Capacity capacity;
   RiskReading reading;
   WeightDecision decision;
   Explanation explanation;

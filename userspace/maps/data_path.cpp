@@ -358,11 +358,32 @@ void DataPath::attach_sensor_programs(const std::string& cgroup) {
 
 // --- the tap ------------------------------------------------------------------------------------
 
+Result<void> DataPath::hedge(const bpf::hedge_wish& wish) const {
+  // Longer than any SYN: a program can shorten a frame at its front, and has little room to grow.
+  std::array<std::byte, 128> frame{};
+  std::memcpy(frame.data() + HEDGE_WISH_OFFSET, &wish, sizeof(wish));
+  bpf_test_run_opts options{};
+  options.sz = sizeof(options);
+  options.data_in = frame.data();
+  options.data_size_in = static_cast<std::uint32_t>(frame.size());
+  options.repeat = 1;
+  options.batch_size = 1;
+  options.flags = BPF_F_TEST_XDP_LIVE_FRAMES;
+  const int program = bpf_program__fd(skeletons_->balancer->progs.petrel_hedge);
+  const int rc = bpf_prog_test_run_opts(program, &options);
+  if (rc == -EINVAL || rc == -ENOTSUP) {
+    return Error(ExitCode::kMissing, "no SYN can be hedged: the kernel runs no live frames (Linux 5.18)");
+  }
+  if (rc != 0) return bpf_error(rc, "hedge a SYN");
+  return {};
+}
+
 Result<BalancerSkeleton> DataPath::load_tap() const {
   BalancerSkeleton tap(balancer_bpf__open());
   if (!tap) return bpf_error(-errno, "open balancer object");
   set_constants(tap.get());
   tap->rodata->tap_on = true;
+  bpf_program__set_autoload(tap->progs.petrel_hedge, false);
   reuse_maps(tap->obj, *this);
   if (const int rc = balancer_bpf__load(tap.get()); rc != 0) {
     return bpf_error(rc, "load the tapping balancer");

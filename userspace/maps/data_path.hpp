@@ -83,6 +83,10 @@ class DataPath {
   void stop_tap();
   bool tapping() const;
 
+  // Sends the client's SYN of a half-open flow to another backend than it waits for, if it still does
+  // (bpf/hedge.bpf.h). kMissing: the kernel has no live frames (before 5.18).
+  Result<void> hedge(const bpf::hedge_wish& wish) const;
+
   // What the kernel would not give; what the pinned tables have otherwise than configured. One line
   // each.
   const std::vector<std::string>& degraded() const { return degraded_; }

@@ -285,6 +285,10 @@ void Tables::write_limit(const ServiceConfig& service, std::uint64_t learned) {
       both ? std::min(configured, learned) : std::max(configured, learned);
   bpf::inflight& place = service_inflight_[service.id];
   if (place.limit != limit) set_limit(place, limit);
+  const std::uint64_t ends = learned > 0 && service.end_abandoned ? 1 : 0;
+  if (place.ends_abandoned != ends) {
+    std::atomic_ref(place.ends_abandoned).store(ends, std::memory_order_relaxed);
+  }
 }
 
 Result<bpf::budget> Tables::read_budget(std::uint32_t service_id) const {

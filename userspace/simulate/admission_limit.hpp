@@ -20,6 +20,8 @@ class AdmissionLimit : public InflightLimit {
     return admission_.overdue_ns(patience_ns, usual_ns);
   }
 
+  bool saturated() const override { return admission_.decision().saturated; }
+
  private:
   Admission admission_;
 };

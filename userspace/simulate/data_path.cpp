@@ -63,11 +63,15 @@ std::uint32_t DataPath::other_backend(Wanted wanted, std::uint64_t hash) const {
 }
 
 std::uint32_t DataPath::second_choice(std::uint32_t first, std::uint64_t hash) const {
-  const std::uint32_t second = slot_of(neutral_, bpf::hash_again(hash, 0x5bd1e995));
+  std::uint32_t second = first;
+  for (std::uint32_t i = 0; i < kSecondDraws && second == first; ++i) {
+    second = slot_of(neutral_, bpf::hash_again(hash, 0x5bd1e995 + i));
+  }
   if (second == first || !usable(second)) return first;
   const Entry& a = entries_[first];
   const Entry& b = entries_[second];
   if (b.risk_q16 > a.risk_q16 + kSecondRiskQ16) return first;
+  if (2 * std::uint64_t{b.factor_q16} < a.factor_q16) return first;
   const auto a_waiting = static_cast<std::uint64_t>(view_.inflight(first));
   const auto b_waiting = static_cast<std::uint64_t>(view_.inflight(second));
   if (a_waiting < b_waiting + 2) return first;

@@ -18,6 +18,7 @@ namespace petrel::simulate {
 // As in place.bpf.h, client.bpf.h and the agent's defaults; a test holds them to those files.
 inline constexpr std::uint32_t kPlaceTries = 16;
 inline constexpr std::uint32_t kSecondRiskQ16 = 13107;
+inline constexpr std::uint32_t kSecondDraws = 4;
 inline constexpr std::uint64_t kFailoverAfterNs = 150'000'000;
 
 // A token bucket for retries: struct budget.
@@ -42,6 +43,7 @@ class DataPath {
   struct Entry {
     std::uint32_t base_weight = 100;
     std::uint32_t risk_q16 = 0;
+    std::uint32_t factor_q16 = 65536;  // of the base weight, in force
     bpf::backend_state state = bpf::BACKEND_UP;
     std::uint64_t limit = 0;  // requests in flight; 0: none
     std::uint64_t retry_limit = 0;
@@ -55,6 +57,7 @@ class DataPath {
   Entry& entry(std::uint32_t backend) { return entries_[backend]; }
   RetryBudget& budget() { return budget_; }
   InflightLimits& limits() { return limits_; }
+  const InflightLimits& limits() const { return limits_; }
 
   Placement place(const Flow& flow);
   std::uint32_t move_syn(const StuckSyn& syn) const;

@@ -4,14 +4,15 @@
 #include <algorithm>
 #include <array>
 
+#include "control/retry_allowance.hpp"
 #include "loop/loop.hpp"
+#include "simulate/admission_limit.hpp"
 #include "simulate/ring_policy.hpp"
 
 namespace petrel::simulate {
 namespace {
 
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
-constexpr double kBudgetSmoothingS = 2.0;                // as the agent's
 constexpr std::uint64_t kProbePatienceNs = 500'000'000;  // of the agent's prober
 constexpr std::uint32_t kRequestBytes = 200;
 constexpr double kNsPerS = 1e9;
@@ -45,20 +46,21 @@ class PetrelPolicy : public Policy {
         probes_(view.backends()),
         next_probe_ns_(view.now_ns() + probe_delay_ns()),
         ends_abandoned_(settings.end_abandoned && acts_) {
-    if (acts_ && settings.inflight_limit) {
-      limit_ = settings.inflight_limit();
-      facts_.backends.resize(view_.backends());
-    }
+    if (acts_ && settings.inflight_limit) limit_ = settings.inflight_limit();
+    facts_.backends.resize(view_.backends());
     set_budget();
     follow_rings();
   }
 
   Placement place(const Flow& flow) override {
-    if (flow.attempt == 1) ++first_attempts_;
+    if (flow.attempt <= 1) ++first_attempts_;
     return path_.place(flow);
   }
   std::uint32_t move_syn(const StuckSyn& syn) override { return path_.move_syn(syn); }
-  bool ends_abandoned() const override { return ends_abandoned_; }
+  // As the agent has it: while a limit is in force.
+  bool ends_abandoned() const override {
+    return ends_abandoned_ && path_.limits().all != 0;
+  }
 
   void on_seen(const Seen& seen) override {
     event_.type = static_cast<std::uint8_t>(seen.type);
@@ -74,9 +76,10 @@ class PetrelPolicy : public Policy {
                     : seen.type == bpf::EVENT_ANSWER          ? 200
                                                               : 0;
     loop_.on_event(event_);
+    count_retry(seen);
     if (seen.type == bpf::EVENT_ANSWER && seen.failure == bpf::FAILURE_NONE) {
       ++facts_.answered;
-      if (limit_ != nullptr) ++facts_.backends[seen.backend].answered;
+      ++facts_.backends[seen.backend].answered;
     }
     if (seen.failure == bpf::FAILURE_ABANDONED) ++facts_.abandoned;
   }
@@ -98,13 +101,11 @@ class PetrelPolicy : public Policy {
         view_.now_ns(), std::chrono::nanoseconds(elapsed_ns),
         [this](const ServiceLoop&, const BackendLoop& backend) { return inputs_of(backend); },
         [this](ServiceLoop& loop, std::span<const RingChange>) { write_decisions(loop); });
-    const double seconds = static_cast<double>(elapsed_ns) / kNsPerS;
-    const double per_s = static_cast<double>(first_attempts_) / seconds;
-    first_attempts_per_s_ +=
-        (per_s - first_attempts_per_s_) * std::min(1.0, seconds / kBudgetSmoothingS);
-    first_attempts_ = 0;
-    set_budget();
     limit_inflight(elapsed_ns);
+    const BudgetConfig& budget = service().budget();
+    retries_.set({budget.ratio, budget.min_per_s, budget.idle_ratio});
+    retries_.tick(first_attempts_, judge_.saturated(), std::chrono::nanoseconds(elapsed_ns));
+    set_budget();
   }
 
   void drain(std::uint32_t backend, bool drained) override {
@@ -137,7 +138,7 @@ class PetrelPolicy : public Policy {
       if (groups->empty()) continue;
       facts_.oldest_ns = std::max(facts_.oldest_ns, groups->back().age_ns);
     }
-    if (limit_ != nullptr) count_overdue(backend, facts_.backends[index]);
+    count_overdue(backend, facts_.backends[index]);
     return {probes_[index].result, waiting_syn_, waiting_};
   }
 
@@ -158,9 +159,18 @@ class PetrelPolicy : public Policy {
       DataPath::Entry& entry = path_.entry(backend.config.id - 1);
       entry.base_weight = backend.config.weight;
       entry.risk_q16 = backend.reading.risk_q16;
+      entry.factor_q16 = loop.in_force_weight(backend).factor_q16;
       if (backend.drains()) continue;
       entry.state = backend.decision.factor == 0 ? bpf::BACKEND_QUARANTINED : bpf::BACKEND_UP;
     }
+  }
+
+  // As the agent's ServiceLimits.
+  void count_retry(const Seen& seen) {
+    if (seen.attempt <= 1) return;
+    const bool answers = seen.type == bpf::EVENT_ANSWER;
+    if (!answers && (seen.type != bpf::EVENT_END || seen.failure == bpf::FAILURE_NONE)) return;
+    retries_.on_retry(seen.failure == bpf::FAILURE_NONE);
   }
 
   // Each second, with jitter, those in which anything is amiss. Silence takes its time to be known.
@@ -187,23 +197,20 @@ class PetrelPolicy : public Policy {
   }
 
   void set_budget() {
-    const BudgetConfig& budget = service().budget();
-    path_.budget().set(std::max(budget.min_per_s, budget.ratio * first_attempts_per_s_),
-                       budget.burst_s);
+    path_.budget().set(retries_.rate_per_s(), service().budget().burst_s);
   }
 
   void limit_inflight(std::uint64_t elapsed_ns) {
-    if (limit_ != nullptr) {
-      const ServiceView seen = loop_.features().snapshot()->service(service().config().id);
-      facts_.now_ns = view_.now_ns();
-      facts_.elapsed_ns = elapsed_ns;
-      facts_.waiting = static_cast<std::uint64_t>(view_.inflight());
-      facts_.usual_response_ns = std::uint64_t{1} << (seen.usual_response_log2_q16 >> 16);
-      facts_.patience_ns = std::uint64_t{1} << (seen.patience_log2_q16 >> 16);
-      facts_.known_patience_ns = loop_.features().known_patience_ns(service().config().id);
-      path_.limits() = limit_->tick(facts_);
-      overdue_ns_ = limit_->overdue_ns(facts_.known_patience_ns, facts_.usual_response_ns);
-    }
+    const ServiceView seen = loop_.features().snapshot()->service(service().config().id);
+    facts_.now_ns = view_.now_ns();
+    facts_.elapsed_ns = elapsed_ns;
+    facts_.waiting = static_cast<std::uint64_t>(view_.inflight());
+    facts_.usual_response_ns = std::uint64_t{1} << (seen.usual_response_log2_q16 >> 16);
+    facts_.patience_ns = std::uint64_t{1} << (seen.patience_log2_q16 >> 16);
+    facts_.known_patience_ns = loop_.features().known_patience_ns(service().config().id);
+    judge_.tick(facts_);
+    overdue_ns_ = judge_.overdue_ns(facts_.known_patience_ns, facts_.usual_response_ns);
+    if (limit_ != nullptr) path_.limits() = limit_->tick(facts_);
     std::vector<AdmissionBackend> backends = std::move(facts_.backends);
     for (AdmissionBackend& it : backends) it = {};
     facts_ = {};
@@ -224,12 +231,13 @@ class PetrelPolicy : public Policy {
   std::vector<Probe> probes_;
   std::uint64_t next_probe_ns_;
   bool ends_abandoned_;
+  AdmissionLimit judge_;  // of whether the service is saturated, by whatever it is limited
   std::unique_ptr<InflightLimit> limit_;
+  RetryAllowance retries_;
   InflightFacts facts_;
   std::uint64_t overdue_ns_ = 0;
   std::vector<WaitingGroup> waiting_syn_, waiting_;  // of the backend at hand
-  std::uint64_t first_attempts_ = 0;                 // since the last tick
-  double first_attempts_per_s_ = 0;
+  std::uint64_t first_attempts_ = 0;
   std::uint64_t last_tick_ns_ = 0;
 };
 

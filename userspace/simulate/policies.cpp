@@ -64,6 +64,7 @@ PolicyMaker make_policy_maker(std::string_view name, const Scenario& scenario,
     if (!with.inflight_limit) {
       with.inflight_limit = [] { return std::make_unique<AdmissionLimit>(); };
     }
+    with.end_abandoned = true;
     return make_petrel_policies(scenario, with, {ServiceMode::kAct, kAll});
   }
   if (name == "petrel-little") {

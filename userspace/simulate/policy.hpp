@@ -112,6 +112,7 @@ class InflightLimit {
   virtual InflightLimits tick(const InflightFacts& facts) = 0;
   // From which age the backends' requests are overdue; 0: nobody asks.
   virtual std::uint64_t overdue_ns(std::uint64_t, std::uint64_t) const { return 0; }
+  virtual bool saturated() const { return false; }
 };
 
 using InflightLimitFactory = std::function<std::unique_ptr<InflightLimit>()>;
@@ -120,7 +121,7 @@ struct PolicySettings {
   const Model* model = nullptr;  // of policies that score; outlives them
   WeightSettings control;
   InflightLimitFactory inflight_limit;  // of `petrel`; none: no limit
-  bool end_abandoned = false;           // of `petrel`: RST to the backend when a client leaves
+  bool end_abandoned = false;           // while it limits: RST to the backend when a client leaves
 };
 
 // Makes the policies of all balancers of one run.

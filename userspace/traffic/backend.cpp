@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "traffic/backend.hpp"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -56,6 +57,12 @@ bool has_left(tcp::socket& socket) {
   char byte = 0;
   const auto got = ::recv(socket.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
+// A client, or a balancer for it, has sent RST: an event loop hears of that while the request waits.
+bool was_reset(tcp::socket& socket) {
+  pollfd events{socket.native_handle(), 0, 0};
+  return ::poll(&events, 1, 0) > 0 && (events.revents & POLLERR) != 0;
 }
 
 }  // namespace
@@ -114,7 +121,8 @@ json::object Backend::stats() const {
   object["requests"] = requests_;
   object["request_body_bytes"] = request_body_bytes_;
   object["answered"] = answered_;
-  object["client_left"] = client_left_;  // worked on to the end, and nobody there to read it
+  object["client_left"] = client_left_;  // whose answer was for nobody
+  object["given_up"] = given_up_;  // of these: not worked on, for a RST had come before their turn
   object["held"] = std::count_if(sessions_.begin(), sessions_.end(),
                                  [](const Session& session) { return session.held; });
   // Requests let in and still worked for: those in a slot and those that wait for one.
@@ -163,7 +171,7 @@ asio::awaitable<bool> Backend::answer(Session& session, Request request) {
   }
   unsigned status = 0;
   if (fault_.kind != FaultKind::kHang) {
-    status = co_await work();
+    status = co_await work(session);
     if (options_.added_delay.count() > 0) co_await cross_zones(session);
   }
   // Much may have changed while it was worked on. A server that hangs answers nothing, what it had
@@ -179,11 +187,15 @@ asio::awaitable<bool> Backend::answer(Session& session, Request request) {
   co_return co_await write(session, request, status);
 }
 
-asio::awaitable<unsigned> Backend::work() {
+asio::awaitable<unsigned> Backend::work(Session& session) {
   const bool fails = fault_.kind == FaultKind::kErrors && error_random_.uniform() < fault_.rate;
   const unsigned status = fails ? fault_.status : 200;
   if (fails && fault_.quick) co_return status;
-  const Served served = co_await work_queue_.serve([this] { return draw_service_time(); });
+  const Served served = co_await work_queue_.serve([this, &session] {
+    if (!was_reset(session.socket)) return draw_service_time();
+    ++given_up_;
+    return std::chrono::nanoseconds(0);
+  });
   co_return served == Served::kQueueFull ? 503 : status;
 }
 

@@ -72,7 +72,7 @@ class Backend {
   boost::asio::awaitable<bool> answer(Session& session, Request request);
 
   // The status that a request has earned, when its time of service is over.
-  boost::asio::awaitable<unsigned> work();
+  boost::asio::awaitable<unsigned> work(Session& session);
   boost::asio::awaitable<void> cross_zones(Session& session);
   boost::asio::awaitable<void> hold_until_client_leaves(Session& session);
   boost::asio::awaitable<bool> write(Session& session, Request request, unsigned status);
@@ -94,6 +94,7 @@ class Backend {
   std::uint64_t request_body_bytes_ = 0;
   std::uint64_t answered_ = 0;
   std::uint64_t client_left_ = 0;
+  std::uint64_t given_up_ = 0;
   std::map<unsigned, std::uint64_t> by_status_;
   Listeners listeners_;
 };

@@ -2,7 +2,8 @@
 // WorkQueue: a FIFO queue before a limited number of slots, each busy for a time and using no CPU.
 //
 // A request that has been let in keeps its place and its slot to the end, whether or not its client
-// is still there: that is what lets a storm of retries outlive its cause.
+// is still there: that is what lets a storm of retries outlive its cause. (Its owner may draw no time
+// for one whose connection was reset.)
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
