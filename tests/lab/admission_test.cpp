@@ -2,7 +2,7 @@
 // A service asked for more than it can answer before its clients leave.
 //
 //   client ── lb ─┬─ b1
-//                 ├─ b2   each a hundred times as slow as usual: 40 requests a second
+//                 ├─ b2   each 25 times as slow as usual, four at a time: 40 requests a second
 //                 └─ b3
 #include "tests/lab/lab_fixture.hpp"
 
@@ -15,13 +15,13 @@ const std::vector<std::string> kImpatient = {
 
 struct AdmissionLabTest : LabTest {
   static void slow_all(Lab& lab) {
-    for (int number = 1; number <= 3; ++number) lab.fault(number, "slow", {"--factor", "100"});
+    for (int number = 1; number <= 3; ++number) lab.fault(number, "slow", {"--factor", "25"});
   }
   static bool is_limited(const Status& status) { return status.service("admission/limit") > 0; }
 };
 
 TEST_F(AdmissionLabTest, LimitsWhatCannotBeAnsweredInTimeAndLetsGo) {
-  Lab lab;
+  Lab lab({.concurrency = 4});
   lab.start_agent();
   Process& client = lab.start_client(kImpatient);
   const Status well = lab.eventually(
@@ -35,6 +35,9 @@ TEST_F(AdmissionLabTest, LimitsWhatCannotBeAnsweredInTimeAndLetsGo) {
   lab.eventually("new connections are refused", [](const Status& s) {
     return s.number("/verdicts/over_limit") + s.number("/verdicts/retry_over_limit") > 20;
   }, 20s);
+  lab.eventually("backends are told of those who left",
+                 [](const Status& s) { return s.number("/verdicts/ended_abandoned") > 20; }, 20s);
+  await("they work for some of these no more", [&] { return lab.counted_by_backends("given_up") > 0; });
 
   for (int number = 1; number <= 3; ++number) lab.fault(number, "none");
   const Status free = lab.eventually(
@@ -46,7 +49,7 @@ TEST_F(AdmissionLabTest, LimitsWhatCannotBeAnsweredInTimeAndLetsGo) {
 }
 
 TEST_F(AdmissionLabTest, InShadowTheLimitIsSaidAndNotWritten) {
-  Lab lab;
+  Lab lab({.concurrency = 4});
   lab.start_agent({.mode = "shadow"});
   Process& client = lab.start_client(kImpatient);
   lab.eventually("traffic flows", [](const Status& s) { return s.sum("wire/answers") > 300; });

@@ -116,7 +116,8 @@ void Lab::start_backends() {
     std::vector<std::string> argv = {PETREL_TRAFFIC_BINARY, "backend", "--name", name,
                                      "--control", control_path(i),
                                      "--service-time-ms", std::to_string(options_.service_time_ms),
-                                     "--distribution", options_.distribution};
+                                     "--distribution", options_.distribution,
+                                     "--concurrency", std::to_string(options_.concurrency)};
     for (const Family family : {Family::kV4, Family::kV6}) {
       append(argv, {"--listen", endpoint(backend_address(i, family), kBackendPort)});
       if (options_.dsr) append(argv, {"--listen", endpoint(vip(family), kServicePort)});
@@ -227,11 +228,11 @@ void Lab::fault(int number, const std::string& kind, const std::vector<std::stri
   if (switched.exit_code != 0) throw std::runtime_error("fault " + kind + ": " + switched.err);
 }
 
-double Lab::answered() {
+double Lab::counted_by_backends(const std::string& field) {
   double sum = 0;
   for (int i = 1; i <= options_.backends; ++i) {
     sum += Facts(run({PETREL_TRAFFIC_BINARY, "stats", "--control", control_path(i)}).out)
-               .number("/answered");
+               .number("/" + field);
   }
   return sum;
 }

@@ -63,8 +63,9 @@ class Lab {
 
   // Switches backend b<number>'s fault; "none" ends it.
   void fault(int number, const std::string& kind, const std::vector<std::string>& options = {});
-  // Requests that the backends have answered, by their own count.
-  double answered();
+  // Of all backends, by their own count: a field of petrel/backend-stats/v1.
+  double counted_by_backends(const std::string& field);
+  double answered() { return counted_by_backends("answered"); }
 
   Status status() const;
   // The first status that the predicate holds for; throws with `what` past the deadline.

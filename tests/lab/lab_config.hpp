@@ -29,6 +29,7 @@ struct LabOptions {
   int backends = 3;
   double service_time_ms = 4;
   std::string distribution = "lognormal";
+  int concurrency = 16;         // requests that a backend works on at a time
   std::vector<Family> families = {Family::kV4};  // each a service, in this order
   bool dsr = false;             // services are dsr: backends have the VIPs and decapsulate
   bool over_v6 = false;         // dsr: to the backends' IPv6 addresses, whatever the service's
