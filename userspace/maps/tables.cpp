@@ -179,7 +179,7 @@ Result<void> Tables::write_service(const ServiceConfig& service) {
                            .ring_offset = place.offset,
                            .neutral_offset = place.neutral,
                            .slots = place.slots,
-                           .hash_seed = 0};
+                           .hash_seed = kRingHashSeed};
   const int rc = bpf_map_update_elem(services_fd_, &key, &value, BPF_ANY);
   if (rc != 0) return bpf_error(rc, "write service " + service.name);
   endpoints_.put(key, value);  // a range's first port, too

@@ -2,6 +2,8 @@
 // Moving a ring that is in force to new weights by the least moves.
 #include <algorithm>
 #include <numeric>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "ring/ring.hpp"
@@ -137,11 +139,93 @@ std::vector<RingChange> back_to(std::span<const std::uint32_t> neutral,
   return changes;
 }
 
+// Where the holdout's slots belong: home, or where home takes nothing to the next one that does.
+class HoldoutOwners {
+ public:
+  HoldoutOwners(std::span<const std::uint32_t> neutral, std::span<const RingMember> members)
+      : neutral_(neutral) {
+    for (const RingMember& member : members) {
+      if (member.weight > 0) weighted_.insert(member.backend_id);
+    }
+  }
+
+  std::uint32_t of(std::size_t slot, std::uint32_t now) const {
+    if (weighted_.contains(neutral_[slot])) return neutral_[slot];
+    if (weighted_.contains(now)) return now;  // it has been moved already
+    for (std::size_t i = 1; i < neutral_.size(); ++i) {
+      const std::uint32_t next = neutral_[(slot + i) % neutral_.size()];
+      if (weighted_.contains(next)) return next;
+    }
+    return now;
+  }
+
+ private:
+  std::span<const std::uint32_t> neutral_;
+  std::unordered_set<std::uint32_t> weighted_;
+};
+
+// The ring but for its holdout, and what each member is due of it.
+struct Rest {
+  std::vector<std::uint32_t> slots;  // their numbers in the ring
+  std::vector<std::uint32_t> in_force;
+  std::vector<std::uint32_t> neutral;
+  std::vector<std::uint32_t> quotas;
+};
+
+// What the holdout has more of a backend than is its due, the others go without.
+std::vector<std::uint32_t> rest_quotas(std::span<const RingMember> members,
+                                       const std::vector<std::uint32_t>& quotas,
+                                       const std::unordered_map<std::uint32_t, std::uint32_t>& held,
+                                       std::size_t slots) {
+  std::vector<RingMember> due(members.begin(), members.end());
+  for (std::size_t i = 0; i < due.size(); ++i) {
+    const auto found = held.find(due[i].backend_id);
+    const std::uint32_t has = found == held.end() ? 0 : found->second;
+    due[i].weight = quotas[i] - std::min(quotas[i], has);
+  }
+  return ring_quotas(due, static_cast<std::uint32_t>(slots));
+}
+
+std::vector<RingChange> reweigh_around(std::span<const std::uint32_t> in_force,
+                                       std::span<const std::uint32_t> neutral,
+                                       std::span<const RingMember> members,
+                                       std::span<const std::uint8_t> holdout,
+                                       const std::vector<std::uint32_t>& quotas) {
+  std::vector<RingChange> changes;
+  Rest rest;
+  const HoldoutOwners owners(neutral, members);
+  std::unordered_map<std::uint32_t, std::uint32_t> held;
+  for (std::uint32_t slot = 0; slot < neutral.size(); ++slot) {
+    if (holdout[slot] == 0) {
+      rest.slots.push_back(slot);
+      rest.in_force.push_back(in_force[slot]);
+      rest.neutral.push_back(neutral[slot]);
+      continue;
+    }
+    const std::uint32_t owner = owners.of(slot, in_force[slot]);
+    ++held[owner];
+    if (owner != in_force[slot]) changes.push_back({slot, owner});
+  }
+  rest.quotas = rest_quotas(members, quotas, held, rest.slots.size());
+  Reweighing reweighing(rest.in_force, rest.neutral, members);
+  for (const RingChange& change : reweighing.move_to(rest.quotas)) {
+    changes.push_back({rest.slots[change.slot], change.backend_id});
+  }
+  return changes;
+}
+
 }  // namespace
 
 std::vector<RingChange> reweigh(std::span<const std::uint32_t> in_force,
                                 std::span<const std::uint32_t> neutral,
                                 std::span<const RingMember> members) {
+  return reweigh(in_force, neutral, members, {});
+}
+
+std::vector<RingChange> reweigh(std::span<const std::uint32_t> in_force,
+                                std::span<const std::uint32_t> neutral,
+                                std::span<const RingMember> members,
+                                std::span<const std::uint8_t> holdout) {
   const auto slots = static_cast<std::uint32_t>(neutral.size());
   const std::vector<std::uint32_t> quotas = ring_quotas(members, slots);
   const bool all_zero =
@@ -149,6 +233,9 @@ std::vector<RingChange> reweigh(std::span<const std::uint32_t> in_force,
   if (all_zero) return back_to(neutral, in_force);
   Reweighing reweighing(in_force, neutral, members);
   if (reweighing.all_at_base(quotas)) return back_to(neutral, in_force);
+  if (holdout.size() == neutral.size()) {
+    return reweigh_around(in_force, neutral, members, holdout, quotas);
+  }
   return reweighing.move_to(quotas);
 }
 

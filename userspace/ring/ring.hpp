@@ -41,6 +41,9 @@ std::uint32_t ring_slots(std::size_t backends);
 // still shows whether it is well. All weights 0: all quotas 0.
 std::vector<std::uint32_t> ring_quotas(std::span<const RingMember> members, std::uint32_t slots);
 
+// The seed of hash_flow() in every balancer: a flow's slot is the same in all of them.
+inline constexpr std::uint32_t kRingHashSeed = 0;
+
 // slots entries, each a backend id (0 only if all weights are 0). `slots` must be a prime.
 // The members' order does not matter.
 std::vector<std::uint32_t> build_neutral(std::span<const RingMember> members, std::uint32_t slots);
@@ -54,5 +57,18 @@ std::vector<std::uint32_t> build_neutral(std::span<const RingMember> members, st
 std::vector<RingChange> reweigh(std::span<const std::uint32_t> in_force,
                                 std::span<const std::uint32_t> neutral,
                                 std::span<const RingMember> members);
+
+// Which slots are the holdout's: 1 for `share` (0 to 1) of them, of each backend's neutral ones as many as
+// it is due, give or take one, so that the holdout is served as by configured weights. By a hash of the
+// slot's number: stable for as long as the ring's owners are. Empty: none.
+std::vector<std::uint8_t> choose_holdout(std::span<const std::uint32_t> neutral, double share);
+
+// The same moves around a holdout, whose slots keep their neutral backend unless its weight is 0: then
+// they go to the next one along the neutral ring. The other slots make up for what the holdout has, so
+// that all together meet the weights, but for a backend of which the holdout alone has more.
+std::vector<RingChange> reweigh(std::span<const std::uint32_t> in_force,
+                                std::span<const std::uint32_t> neutral,
+                                std::span<const RingMember> members,
+                                std::span<const std::uint8_t> holdout);
 
 }  // namespace petrel
