@@ -53,8 +53,13 @@ class PetrelPolicy : public Policy {
   }
 
   Placement place(const Flow& flow) override {
-    if (flow.attempt <= 1) ++first_attempts_;
-    return path_.place(flow);
+    if (flow.attempt <= 1) {
+      ++first_attempts_;
+      ++facts_.first_attempts;
+    }
+    const Placement placement = path_.place(flow);
+    if (placement.backend == kNobody) ++facts_.refused;
+    return placement;
   }
   std::uint32_t move_syn(const StuckSyn& syn) override { return path_.move_syn(syn); }
   // As the agent has it: while a limit is in force.
@@ -82,9 +87,11 @@ class PetrelPolicy : public Policy {
       ++facts_.backends[seen.backend].answered;
     }
     if (seen.failure == bpf::FAILURE_ABANDONED) ++facts_.abandoned;
+    if (seen.failure != bpf::FAILURE_NONE && seen.type != bpf::EVENT_MOVED) ++facts_.failures;
   }
 
   void on_retry(const Flow& flow) override {
+    ++facts_.retries;
     bpf::event event = event_;
     event.type = bpf::EVENT_RETRY;
     event.time_ns = view_.now_ns();

@@ -91,6 +91,10 @@ struct InflightFacts {
   std::uint64_t elapsed_ns = 0;
   std::uint64_t answered = 0;   // in this tick, without failures
   std::uint64_t abandoned = 0;  // in this tick
+  std::uint64_t failures = 0;   // in this tick, of whatever kind
+  std::uint64_t first_attempts = 0;  // in this tick
+  std::uint64_t refused = 0;         // in this tick, by the balancer
+  std::uint64_t retries = 0;         // in this tick
   std::uint64_t waiting = 0;    // now
   std::uint64_t oldest_ns = 0;  // age of the oldest of them
   std::uint64_t usual_response_ns = 0;
