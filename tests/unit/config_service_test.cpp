@@ -33,6 +33,7 @@ end_abandoned = false
 hedge = false
 capacity_guard = false
 probe_path = "/up?deep=1"
+holdout = 0.5
 on_removal = "move"
 drain_deadline_s = 0
 [service.budget]
@@ -72,6 +73,7 @@ drain = true
   EXPECT_FALSE(service.capacity_guard);
   EXPECT_EQ(service.probe_path, "/up?deep=1");
   EXPECT_EQ(service.backends[0].capacity_per_s, 12.5);
+  EXPECT_EQ(service.holdout, 0.5);
   EXPECT_EQ(service.on_removal, RemovalPolicy::kMove);
   EXPECT_EQ(service.drain_deadline.count(), 0);
   EXPECT_EQ(service.budget, (BudgetConfig{false, 0.5, 0, 0.75, 2.5}));
@@ -230,6 +232,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "\"cookie\""},
         BadCase{"affinity_number", service_line("affinity = 3"), 5, "service[0].affinity", "3"},
         BadCase{"failover", service_line("failover = 1"), 5, "service[0].failover", "1"},
+        BadCase{"holdout", service_line("holdout = 0.51"), 5, "service[0].holdout", "0.51"},
         BadCase{"admission", service_line("admission = 1"), 5, "service[0].admission", "1"},
         BadCase{"mask_refusals", service_line("mask_refusals = \"no\""), 5,
                 "service[0].mask_refusals", "\"no\""},

@@ -78,6 +78,7 @@ TEST(Config, TheExampleShowsTheDefaults) {
   EXPECT_EQ(plain.failover, shown.failover);
   EXPECT_EQ(plain.mask_refusals, shown.mask_refusals);
   EXPECT_EQ(plain.admission, shown.admission);
+  EXPECT_EQ(plain.holdout, shown.holdout);
   EXPECT_EQ(plain.max_inflight, shown.max_inflight);
   EXPECT_EQ(plain.on_removal, shown.on_removal);
   EXPECT_EQ(plain.drain_deadline, shown.drain_deadline);
@@ -94,7 +95,7 @@ TEST(Config, TheExampleShowsEveryKey) {
   for (const char* key :
        {"max_half_open", "encap_source_v4", "encap_source_v6", "protocol", "forward", "affinity",
         "two_choices", "steer_retries", "failover", "mask_refusals", "max_inflight", "admission", "end_abandoned",
-        "hedge", "probe_path", "capacity_guard", "capacity_per_s", "idle_ratio", "on_removal",
+        "hedge", "probe_path", "capacity_guard", "capacity_per_s", "idle_ratio", "holdout", "on_removal",
         "drain_deadline_s", "state_dir", "[model_watch]", "shadow_model", "psi_limit", "ece_limit",
         "drift_action", "window_s", "[service.budget]", "enabled", "ratio", "min_per_s", "burst_s",
         "drain"}) {

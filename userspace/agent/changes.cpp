@@ -105,6 +105,7 @@ void compare_services(const ServiceConfig& before, const ServiceConfig& after, L
   lines.compare(about + "hedge", before.hedge, after.hedge);
   lines.compare(about + "probe_path", before.probe_path, after.probe_path);
   lines.compare(about + "capacity_guard", before.capacity_guard, after.capacity_guard);
+  lines.compare(about + "holdout", before.holdout, after.holdout);
   lines.compare(about + "max_inflight", before.max_inflight, after.max_inflight);
   lines.compare(about + "on_removal", before.on_removal, after.on_removal);
   lines.compare(about + "drain_deadline", before.drain_deadline, after.drain_deadline);

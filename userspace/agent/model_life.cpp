@@ -20,7 +20,7 @@ LabellerOptions labeller_options(std::chrono::nanoseconds retry_window) {
 
 ModelLife::ModelLife(const ModelWatchConfig& config, std::chrono::nanoseconds retry_window,
                      bool trained)
-    : config_(config), trained_(trained), watch_(config.window), judge_(limits()) {
+    : config_(config), trained_(trained), watch_(config.window), service_scores_(config.window), judge_(limits()) {
   make_labeller(retry_window);
 }
 
@@ -28,7 +28,12 @@ ModelLife::ModelLife(const ModelWatchConfig& config, std::chrono::nanoseconds re
 void ModelLife::make_labeller(std::chrono::nanoseconds retry_window) {
   retry_window_ = retry_window;
   labeller_ = std::make_unique<SampledLabeller>(
-      labeller_options(retry_window), [this](const LabelledRow& row) { watch_.add(row, now_ns_); });
+      labeller_options(retry_window), [this](const LabelledRow& row) { add_row(row); });
+}
+
+void ModelLife::add_row(const LabelledRow& row) {
+  const auto probability_q16 = watch_.add(row, now_ns_);
+  if (probability_q16) service_scores_.add(row, *probability_q16, now_ns_);
 }
 
 DriftLimits ModelLife::limits() const {
@@ -71,6 +76,7 @@ void ModelLife::configure(const ModelWatchConfig& config, std::chrono::nanosecon
   std::optional<Model> live = watch_.live();
   std::optional<Model> shadow = watch_.shadow();
   watch_ = ModelWatch(config_.window);
+  service_scores_ = ServiceScores(config_.window);
   watch_.advance(now_ns_);
   if (live) watch_.watch_live(std::move(*live));
   watch_.watch_shadow(std::move(shadow));
@@ -97,6 +103,7 @@ void ModelLife::accept() {
 }
 
 void ModelLife::forget_figures() {
+  service_scores_.clear();
   live_measures_ = {};
   shadow_measures_ = {};
   psi_ = {};

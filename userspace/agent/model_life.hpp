@@ -15,6 +15,7 @@
 #include "watch/drift_judge.hpp"
 #include "watch/model_watch.hpp"
 #include "watch/sampled_labeller.hpp"
+#include "watch/service_scores.hpp"
 
 namespace petrel {
 
@@ -55,16 +56,22 @@ class ModelLife {
   const WatchMeasures& live_measures() const { return live_measures_; }
   const WatchMeasures& shadow_measures() const { return shadow_measures_; }
   const PsiMeasures& psi() const { return psi_; }
+  // Of one service's rows; now.
+  WatchMeasures measures_of(std::uint32_t service_id) const {
+    return service_scores_.measure(service_id, now_ns_);
+  }
 
  private:
   DriftLimits limits() const;
   void make_labeller(std::chrono::nanoseconds retry_window);
   bool measure(std::uint64_t now_ns);
   void forget_figures();
+  void add_row(const LabelledRow& row);
 
   ModelWatchConfig config_;
   bool trained_;
   ModelWatch watch_;
+  ServiceScores service_scores_;
   DriftJudge judge_;
   std::chrono::nanoseconds retry_window_{};
   std::unique_ptr<SampledLabeller> labeller_;

@@ -177,6 +177,7 @@ struct ServiceConfig {
   std::uint64_t max_inflight = 0;  // unanswered requests of the whole service; 0: no limit
   bool admission = true;           // a lower limit where clients would not be answered in time
   bool end_abandoned = true;       // while it limits: a client's FIN before the answer is made a RST
+  double holdout = 0.01;  // of new flows that learned weights leave alone, to judge them by; 0: none
   BudgetConfig budget;
   bool capacity_guard = true;      // no weight is moved to where it could not be carried
   bool hedge = true;               // a SYN that waits far too long is sent to another backend, too

@@ -203,6 +203,7 @@ ServiceSound read_service_fields(TableReader& reader, ServiceConfig& service) {
   reader.boolean("hedge", service.hedge);
   reader.boolean("capacity_guard", service.capacity_guard);
   reader.text("probe_path", service.probe_path, kProbePath);
+  reader.number("holdout", 0, 0.5, service.holdout);
   reader.choice<RemovalPolicy>("on_removal",
                                {{"reset", RemovalPolicy::kReset}, {"move", RemovalPolicy::kMove}},
                                service.on_removal);

@@ -132,7 +132,8 @@ RingMove Comparison::move_of(const PinnedService& had, const ServiceConfig& want
   if (base_members.empty()) {
     after = new_neutral;
   } else {
-    for (const RingChange& change : reweigh(after, new_neutral, members(wanted, acts))) {
+    const auto holdout = choose_holdout(new_neutral, wanted.is_balanced() ? wanted.holdout : 0);
+    for (const RingChange& change : reweigh(after, new_neutral, members(wanted, acts), holdout)) {
       after[change.slot] = change.backend_id;
     }
   }

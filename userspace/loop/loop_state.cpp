@@ -118,6 +118,11 @@ void ServiceLoop::save(StateOut& out, const std::string& name) {
 }
 
 void ServiceLoop::save_orders(StateOut& out, const std::string& name) const {
+  out.line(name + "/holdout", [&](auto& fields) {
+    fields("share", config_.is_balanced() ? config_.holdout : 0.0);
+    fields("by_client", config_.affinity == Affinity::kClient);
+    fields("harmed", harmed_);
+  });
   out.line(name + "/order", [&](auto& fields) { fields("order", order_); });
   for (const BackendLoop& backend : backends_) {
     out.line(backend_line(name, backend.config.id) + "/order", [&](auto& fields) {
@@ -128,6 +133,14 @@ void ServiceLoop::save_orders(StateOut& out, const std::string& name) const {
 }
 
 void ServiceLoop::load_orders(StateIn& in, const std::string& name) {
+  config_.holdout = 0;  // captures from before it had none
+  bool by_client = false;
+  in.line(name + "/holdout", [&](auto& fields) {
+    fields("share", config_.holdout);
+    fields("by_client", by_client);
+    fields("harmed", harmed_);
+  });
+  config_.affinity = by_client ? Affinity::kClient : Affinity::kFlow;
   in.line(name + "/order", [&](auto& fields) { fields("order", order_); });
   for (BackendLoop& backend : backends_) {
     in.line(backend_line(name, backend.config.id) + "/order", [&](auto& fields) {
@@ -166,7 +179,7 @@ ServiceLoop ServiceLoop::load(StateIn& in, const std::string& name) {
   for (const BackendConfig& backend : gone) loop.add_leaving(backend);
   loop.archive(in, name);
   loop.load_orders(in, name);
-  loop.neutral_ = build_neutral(loop.members(false), static_cast<std::uint32_t>(loop.neutral_.size()));
+  loop.build_neutral_ring(static_cast<std::uint32_t>(loop.neutral_.size()));
   loop.load_ring(in, name);
   return loop;
 }

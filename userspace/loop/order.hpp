@@ -23,6 +23,7 @@ enum class ServiceOrder : std::uint8_t {
 // Codes of weights.reason beside those of bpf/enums.h.
 inline constexpr auto kReasonByHand = static_cast<bpf::weight_reason>(11);
 inline constexpr auto kReasonFrozen = static_cast<bpf::weight_reason>(12);
+inline constexpr auto kReasonHarm = static_cast<bpf::weight_reason>(13);  // watch/holdout.hpp
 
 struct WeightInForce {
   std::uint32_t factor_q16 = kWholeWeight;  // of the configured weight

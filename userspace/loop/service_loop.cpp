@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "bpf/hash.h"
+
 namespace petrel {
 namespace {
 
@@ -39,7 +41,7 @@ ServiceLoop::ServiceLoop(const ServiceConfig& config, const WeightSettings& sett
     backends_.back().config = backend;
     backends_.back().decision.backend_id = backend.id;
   }
-  neutral_ = build_neutral(members(false), ring_slots(backends_.size()));
+  build_neutral_ring(ring_slots(backends_.size()));
   in_force_ = neutral_;
   count_slots();
 }
@@ -84,6 +86,7 @@ void ServiceLoop::inherit(ServiceLoop& earlier) {
   if (earlier.in_force_.size() == in_force_.size()) in_force_ = std::move(earlier.in_force_);
   moved_slots_ = earlier.moved_slots_;
   order_ = earlier.order_;
+  harmed_ = earlier.harmed_;
 }
 
 void ServiceLoop::settle() {
@@ -96,7 +99,7 @@ void ServiceLoop::settle() {
       backend.decision.backend_id = backend.config.id;
     }
   }
-  neutral_ = build_neutral(members(false), static_cast<std::uint32_t>(neutral_.size()));
+  build_neutral_ring(static_cast<std::uint32_t>(neutral_.size()));
   move_ring();
   count_slots();
 }
@@ -171,6 +174,8 @@ WeightInForce ServiceLoop::in_force_weight(const BackendLoop& backend) const {
   const bool by_hand = backend.hand_q16 != kWholeWeight;
   if (order_ == ServiceOrder::kFreeze) {
     out.reason = kReasonFrozen;
+  } else if (harmed_ && config_.mode == ServiceMode::kAct) {
+    out.reason = kReasonHarm;
   } else if (acts() && backend.decision.reason != bpf::REASON_BASE) {
     out.reason = backend.decision.reason;
   } else if (by_hand) {
@@ -195,6 +200,18 @@ std::vector<RingMember> ServiceLoop::members(bool in_force) const {
   return out;
 }
 
+void ServiceLoop::build_neutral_ring(std::uint32_t slots) {
+  neutral_ = build_neutral(members(false), slots);
+  holdout_ = choose_holdout(neutral_, config_.is_balanced() ? config_.holdout : 0);
+}
+
+bool ServiceLoop::in_holdout(const bpf::connection_key& key) const {
+  if (holdout_.empty()) return false;
+  const bool by_client = config_.affinity == Affinity::kClient;
+  const std::uint64_t hash = bpf::hash_flow(&key, kRingHashSeed, by_client);
+  return holdout_[bpf::hash_slot(hash, static_cast<std::uint32_t>(holdout_.size()))] != 0;
+}
+
 void ServiceLoop::count_slots() {
   std::unordered_map<std::uint32_t, std::uint32_t> counts;
   for (const std::uint32_t backend_id : in_force_) ++counts[backend_id];
@@ -202,7 +219,7 @@ void ServiceLoop::count_slots() {
 }
 
 std::vector<RingChange> ServiceLoop::move_ring() {
-  std::vector<RingChange> changes = reweigh(in_force_, neutral_, members(true));
+  std::vector<RingChange> changes = reweigh(in_force_, neutral_, members(true), holdout_);
   for (const RingChange& change : changes) in_force_[change.slot] = change.backend_id;
   moved_slots_ += changes.size();
   if (!changes.empty()) count_slots();

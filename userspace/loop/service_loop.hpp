@@ -90,7 +90,8 @@ class ServiceLoop {
   std::vector<RingChange> end_tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed);
 
   bool acts() const {
-    return config_.mode == ServiceMode::kAct && !held_ && order_ != ServiceOrder::kNeutral;
+    return config_.mode == ServiceMode::kAct && !held_ && !harmed_ &&
+           order_ != ServiceOrder::kNeutral;
   }
   // What is in force of a backend's weight, and why: orders, control, or neither.
   WeightInForce in_force_weight(const BackendLoop& backend) const;
@@ -102,6 +103,14 @@ class ServiceLoop {
   // Held: as if its mode were neutral. Then settle().
   void hold(bool held) { held_ = held; }
   bool held() const { return held_; }
+  // Its weights were found to do harm: the same, with a reason of its own. Then settle().
+  void set_harmed(bool harmed) { harmed_ = harmed; }
+  bool harmed() const { return harmed_; }
+  // Some flows are placed otherwise than by configured weights, or those by hand, because of what was
+  // learned.
+  bool weights_differ() const { return acts() && in_force_ != neutral_; }
+  // A flow whose slot is left as in the neutral ring: what the others are judged by.
+  bool in_holdout(const bpf::connection_key& key) const;
   bool in_panic() const { return controller_.in_panic(); }
   bool is_leaving() const { return leaving_; }
   const ServiceConfig& config() const { return config_; }
@@ -127,6 +136,7 @@ class ServiceLoop {
   std::uint32_t control_q16(const BackendLoop& backend) const;
   void save_orders(StateOut& out, const std::string& name) const;
   void load_orders(StateIn& in, const std::string& name);
+  void build_neutral_ring(std::uint32_t slots);
   std::vector<RingMember> members(bool in_force) const;
   std::vector<RingChange> move_ring();
   void count_slots();
@@ -136,10 +146,12 @@ class ServiceLoop {
   std::vector<BackendLoop> backends_;
   std::vector<std::uint32_t> neutral_;
   std::vector<std::uint32_t> in_force_;
+  std::vector<std::uint8_t> holdout_;  // by slot; empty: none
   std::uint64_t moved_slots_ = 0;
   WeightSettings settings_;
   bool leaving_ = false;
   bool held_ = false;
+  bool harmed_ = false;
   ServiceOrder order_ = ServiceOrder::kNone;
 };
 

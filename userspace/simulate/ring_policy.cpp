@@ -122,6 +122,7 @@ ServiceConfig simulated_service(const Scenario& scenario, ServiceMode mode) {
   service.mode = mode;
   service.address = v4_address(10, 0, 0, 1);
   service.port = service.last_port = kPort;
+  service.holdout = 0;  // its flows would be the cost of a judge that is not simulated
   for (std::uint32_t i = 0; i < scenario.backends; ++i) {
     BackendConfig backend;
     backend.id = i + 1;

@@ -16,10 +16,12 @@ std::size_t index_of(Point point) {
   return static_cast<std::size_t>(point);
 }
 
-void score_into(ScoreTable& table, const bpf::scoring_model& model, const LabelledRow& row,
-                bool new_request) {
-  table.add(probability_q16(model, row.features), row.retried);
+std::uint32_t score_into(ScoreTable& table, const bpf::scoring_model& model,
+                         const LabelledRow& row, bool new_request) {
+  const std::uint32_t probability = probability_q16(model, row.features);
+  table.add(probability, row.retried);
   if (new_request) table.add_request();
+  return probability;
 }
 
 WatchReport report_of(const std::array<ScoreTable, kPointCount>& points, std::size_t parts) {
@@ -77,8 +79,8 @@ void ModelWatch::advance(std::uint64_t now_ns) {
   now_ = std::max(now_, 1 + now_ns / static_cast<std::uint64_t>(part_.count()));  // 0: none
 }
 
-void ModelWatch::add(const LabelledRow& row, std::uint64_t now_ns) {
-  if (!live_) return;
+std::optional<std::uint32_t> ModelWatch::add(const LabelledRow& row, std::uint64_t now_ns) {
+  if (!live_) return std::nullopt;
   advance(now_ns);
   Part& part = part_at(now_);
   if (part.number != now_) clear(part, now_);
@@ -87,11 +89,12 @@ void ModelWatch::add(const LabelledRow& row, std::uint64_t now_ns) {
   last_connection_ = row.connection_id;
   last_request_ = request;
   const std::size_t point = index_of(row.point);
-  score_into(part.live[point], live_scoring_, row, new_request);
+  const std::uint32_t probability = score_into(part.live[point], live_scoring_, row, new_request);
   if (shadow_ && now_ >= shadow_from_) {
     score_into(part.shadow[point], shadow_scoring_, row, new_request);
   }
   count_features(part, row);
+  return probability;
 }
 
 void ModelWatch::count_features(Part& part, const LabelledRow& row) {

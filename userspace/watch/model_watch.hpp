@@ -54,8 +54,9 @@ class ModelWatch {
   // Those of the shadow do; none: no longer watched.
   void watch_shadow(std::optional<Model> model);
 
-  // A row whose label is known; rows of one request come one after the other.
-  void add(const LabelledRow& row, std::uint64_t now_ns);
+  // A row whose label is known; rows of one request come one after the other. What the live model makes
+  // of it, in Q16; none without a model.
+  std::optional<std::uint32_t> add(const LabelledRow& row, std::uint64_t now_ns);
   // Forgets what has left the window, rows or not.
   void advance(std::uint64_t now_ns);
 

@@ -58,6 +58,7 @@ WatchMeasures ScoreTable::measure() const {
   measures.log_loss = log_loss_ / rows;
   measures.brier = squares_ / rows;
   measures.auc = auc();
+  measure_alarms(measures);
   measure_calibration(measures);
   return measures;
 }
@@ -72,6 +73,20 @@ double ScoreTable::auc() const {
     others_below += others;
   }
   return in_order / (static_cast<double>(retried_) * static_cast<double>(rows_ - retried_));
+}
+
+// 0.5 is a bin's edge.
+void ScoreTable::measure_alarms(WatchMeasures& measures) const {
+  std::uint64_t hits = 0;
+  for (std::size_t i = kBins / 2; i < kBins; ++i) {
+    measures.alarms += bins_[i].rows;
+    hits += bins_[i].retried;
+  }
+  const auto share = [&](std::uint64_t of) {
+    return of == 0 ? WatchMeasures::kNone : static_cast<double>(hits) / static_cast<double>(of);
+  };
+  measures.precision = share(measures.alarms);
+  measures.recall = share(retried_);
 }
 
 void ScoreTable::measure_calibration(WatchMeasures& measures) const {

@@ -24,6 +24,9 @@ struct WatchMeasures {
   double log_loss = kNone;
   double brier = kNone;
   double ece = kNone;  // over at most 10 bins of about equal mass, as `petrel evaluate` has it
+  std::uint64_t alarms = 0;  // rows that a retry was predicted of: a probability of 0.5 or more
+  double precision = kNone;  // of these, the part that was retried
+  double recall = kNone;     // of what was retried, the part that was predicted
   double ece_chance = kNone;  // what a calibrated model would hardly exceed with so few requests
 };
 
@@ -49,6 +52,7 @@ class ScoreTable {
   };
 
   double auc() const;
+  void measure_alarms(WatchMeasures& measures) const;
   void measure_calibration(WatchMeasures& measures) const;
 
   std::array<Bin, kBins> bins_{};
