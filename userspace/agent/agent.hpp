@@ -42,6 +42,8 @@
 #include "maps/tables.hpp"
 #include "maps/socket_table.hpp"
 #include "maps/waiting_audit.hpp"
+#include "watch/self_check.hpp"
+#include "watch/shadow_tally.hpp"
 
 namespace petrel {
 
@@ -120,8 +122,11 @@ class Agent {
   RetryAllowance retries(std::uint32_t service_id) const;
   // As of the last tick, whether it is in force or not.
   AdmissionDecision admission(std::uint32_t service_id) const;
+  EdgeReading edge(std::uint32_t service_id) const;
   const Tables& tables() const { return *tables_; }
   bool adopted() const { return adopted_; }
+  // Of a balanced service with a holdout; else none.
+  const SelfCheck* self_check(std::uint32_t service_id) const;
   const Overrides& overrides() const { return overrides_; }
   const DecisionLog& decision_log() const { return *log_; }
   bool tapping() const { return tap_ != nullptr; }
@@ -185,6 +190,16 @@ class Agent {
   void log_budget(const ServiceLoop& service, double rate_per_s, std::uint64_t now_ns);
   void log_override(const Override& it, const std::string& event, const std::string& note);
   void follow_model_text();
+
+  // self_checks.cpp
+  void observe_for_self_check(const bpf::event& event);
+  void follow_self_checks(std::uint64_t now_ns);
+  void put_harm_in_force(ServiceLoop& service, const std::string& note);
+  bool release_self_check(ServiceLoop& service, const std::string& note);
+
+  // shadow_reports.cpp
+  void follow_shadow(const ServiceLoop& service, std::uint64_t now_ns);
+  ApiReply answer_report(const ApiRequest& request) const;
 
   // model_requests.cpp
   boost::asio::awaitable<ApiReply> answer_model(ApiRequest request);
@@ -307,6 +322,10 @@ class Agent {
   std::uint64_t half_open_evicted_ = 0;
   bool can_hedge_ = true;
   std::string hedge_failure_;  // why it cannot
+  std::map<std::uint32_t, SelfCheck> self_checks_;  // by service id, of those with a holdout
+  std::map<std::uint32_t, ShadowTally> shadow_tallies_;  // by service id, of those in shadow
+  std::uint64_t tick_ns_ = 0;         // when the tick in hand, or the last one, began
+  std::uint64_t self_checked_ns_ = 0;
   std::optional<Error> failure_;
   bool adopted_ = false;  // started on the maps of an earlier agent
   bool stopping_ = false;

@@ -15,6 +15,8 @@ json::value known(double value) {
   return std::isfinite(value) ? json::value(value) : json::value(nullptr);
 }
 
+}  // namespace
+
 json::object measures_json(const WatchMeasures& measures) {
   return {{"rows", measures.rows},
           {"retried", measures.retried},
@@ -23,8 +25,13 @@ json::object measures_json(const WatchMeasures& measures) {
           {"log_loss", known(measures.log_loss)},
           {"brier", known(measures.brier)},
           {"ece", known(measures.ece)},
-          {"ece_chance", known(measures.ece_chance)}};
+          {"ece_chance", known(measures.ece_chance)},
+          {"alarms", measures.alarms},
+          {"precision", known(measures.precision)},
+          {"recall", known(measures.recall)}};
 }
+
+namespace {
 
 json::array worst_json(const PsiMeasures& psi) {
   json::array worst;

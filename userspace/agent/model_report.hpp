@@ -12,6 +12,9 @@ namespace petrel {
 // {"name", "version", "checksum"}; null where there is none.
 boost::json::value model_name_json(const Model* model);
 
+// How probabilities met what then happened.
+boost::json::object measures_json(const WatchMeasures& measures);
+
 // The member "model" of petrel/status/v1. `held`: no service acts on the model now.
 boost::json::object model_status_json(const Model& live, const ModelLife& life, bool held);
 

@@ -219,7 +219,8 @@ asio::awaitable<ApiReply> Agent::answer_release(ApiRequest request) {
     }
   }
   const std::vector<Override> released = overrides_.release(asked_by->service, backend);
-  if (released.empty()) {
+  const bool lifted = backend.empty() && release_self_check(**service, by_whom(*asked_by));
+  if (released.empty() && !lifted) {
     co_return usage(409, "nothing is overridden of " + (backend.empty() ? "" : backend + " of ") +
                              asked_by->service);
   }
@@ -238,6 +239,7 @@ asio::awaitable<ApiReply> Agent::answer_release(ApiRequest request) {
   }
   co_return replied({{"schema", "petrel/release/v1"},
                      {"released", std::move(list)},
+                     {"self_check_lifted", lifted},
                      {"warnings", std::move(warnings)}});
 }
 

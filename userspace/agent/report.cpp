@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "agent/model_report.hpp"
+#include "agent/self_check_report.hpp"
 #include "base/clock.hpp"
 #include "config/address.hpp"
 #include "features/unseen_retries.hpp"
@@ -16,9 +17,10 @@ namespace petrel {
 namespace json = boost::json;
 namespace {
 
-constexpr std::array<std::string_view, 13> kReasons = {
+constexpr std::array<std::string_view, 14> kReasons = {
     "base",   "risk",    "floor",   "quarantine", "recovering", "panic", "shared",
-    "capped", "neutral", "samples", "draining",   "by_hand",    "frozen"};
+    "capped", "neutral", "samples", "draining",   "by_hand",    "frozen",
+    "harm"};
 constexpr std::array<std::string_view, bpf::FAILURE_KINDS> kFailures = {
     "none", "refused", "handshake_timeout", "reset", "abandoned", "empty", "overload",
     "server_error"};
@@ -181,6 +183,8 @@ json::object service_json(const Agent& agent, const ServiceLoop& service) {
           {"overrides", overrides_json(agent, service)},
           {"panic", service.in_panic()},
           {"admission", admission_json(agent, service)},
+          {"edge", edge_json(agent.edge(service.config().id))},
+          {"self_check", self_check_json(agent, service)},
           {"ring_slots", service.in_force().size()},
           {"moved_slots", service.moved_slots()},
           {"lost_events_share", agent.losses().lost_share()},

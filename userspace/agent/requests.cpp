@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "agent/agent.hpp"
+#include "agent/metrics.hpp"
 #include "agent/reply.hpp"
 #include "agent/report.hpp"
 #include "base/clock.hpp"
@@ -80,6 +81,10 @@ asio::awaitable<ApiReply> Agent::answer(ApiRequest request) {
     if (request.path == "/v1/checkpoint") co_return answer_checkpoint();
   } else {
     if (request.path == "/v1/status") co_return replied(status_json(*this));
+    if (request.path == "/v1/report") co_return answer_report(request);
+    if (request.path == "/metrics") {
+      co_return ApiReply{200, "text/plain; version=0.0.4", metrics_text(status_json(*this)), nullptr};
+    }
     if (request.path == "/v1/explain") co_return explain(request);
     if (request.path == "/v1/capture") co_return open_capture(request);
     if (request.path == "/v1/budget") co_return answer_budget(request);

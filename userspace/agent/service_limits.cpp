@@ -40,8 +40,16 @@ void ServiceLimits::tick(const ServiceLoop& service, const bpf::service_stats& s
     it.overdue = older_than(backend.waiting.groups(), overdue_ns) +
                  older_than(backend.waiting_syn.groups(), overdue_ns);
   }
-  admission_.tick(static_cast<std::uint64_t>(std::max<std::int64_t>(elapsed.count(), 0)),
-                  patience_ns, usual_response_ns, backends);
+  const auto elapsed_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(elapsed.count(), 0));
+  admission_.tick(elapsed_ns, patience_ns, usual_response_ns, backends);
+  EdgeInput input{.elapsed_ns = elapsed_ns,
+                  .patience_ns = patience_ns,
+                  .usual_response_ns = usual_response_ns};
+  for (const AdmissionBackend& it : backends) {
+    input.answered += it.answered;
+    input.waiting += it.waiting;
+  }
+  follow_edge(stats, input);
   const BudgetConfig& budget = service.config().budget;
   allowance_.set({budget.ratio, budget.min_per_s, budget.idle_ratio});
   allowance_.tick(stats.first_attempts, admission_.decision().saturated, elapsed);
@@ -54,6 +62,27 @@ void ServiceLimits::on_event(const bpf::event& event) {
   if (answers || event.type == bpf::EVENT_END) {
     allowance_.on_retry(event.failure == bpf::FAILURE_NONE);
   }
+}
+
+void ServiceLimits::follow_edge(const bpf::service_stats& stats, EdgeInput input) {
+  const bpf::service_stats before = before_.value_or(stats);
+  before_ = stats;
+  // A reload may have taken a sum back.
+  const auto since = [](std::uint64_t now, std::uint64_t then) { return now > then ? now - then : 0; };
+  input.first_attempts = since(stats.first_attempts, before.first_attempts);
+  input.retries = since(stats.retries, before.retries);
+  for (std::size_t kind = 1; kind < bpf::FAILURE_KINDS; ++kind) {
+    const std::uint64_t more = since(stats.failures[kind], before.failures[kind]);
+    input.failures += more;
+    const bool leaves = kind == bpf::FAILURE_ABANDONED || kind == bpf::FAILURE_HANDSHAKE_TIMEOUT;
+    if (leaves) input.left += more;
+  }
+  input.refused = since(stats.shed, before.shed) + since(stats.shed_retries, before.shed_retries);
+  const AdmissionDecision& decision = admission_.decision();
+  input.saturated = decision.saturated;
+  input.completes = decision.completes;
+  input.capacity_per_s = decision.capacity_per_s;
+  edge_.tick(input);
 }
 
 }  // namespace petrel

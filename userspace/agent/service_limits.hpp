@@ -6,9 +6,11 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <optional>
 
 #include "bpf/types.h"
 #include "control/admission.hpp"
+#include "control/edge.hpp"
 #include "control/retry_allowance.hpp"
 #include "loop/service_loop.hpp"
 
@@ -26,12 +28,16 @@ class ServiceLimits {
 
   const RetryAllowance& retries() const { return allowance_; }
   const AdmissionDecision& admission() const { return admission_.decision(); }
+  const EdgeReading& edge() const { return edge_.reading(); }
 
  private:
   std::uint64_t answered_since_last(const BackendLoop& backend);
+  void follow_edge(const bpf::service_stats& stats, EdgeInput input);
 
   Admission admission_;
   RetryAllowance allowance_;
+  Edge edge_;
+  std::optional<bpf::service_stats> before_;  // as of the last tick
   std::map<std::uint32_t, std::uint64_t> answered_;  // good answers ever, by backend id
 };
 

@@ -27,6 +27,7 @@ bpf::backend_state state_of(const ServiceLoop& service, const BackendLoop& backe
 }  // namespace
 
 Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed) {
+  tick_ns_ = now_ns;
   tables_->beat(now_ns);
   follow_wall_clock();
   expire_overrides();
@@ -51,6 +52,7 @@ Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed)
       });
   if (!done) return done;
   hedge_syns(elapsed);
+  follow_self_checks(now_ns);
   write_views();
   since_learning_ += elapsed;
   if (since_learning_ >= kLearningPeriod) {
@@ -108,6 +110,7 @@ void Agent::on_event(const bpf::event& event) {
   if (const auto limits = limits_.find(event.key.service_id); limits != limits_.end()) {
     limits->second.on_event(event);
   }
+  observe_for_self_check(event);
   const auto probability_q16 = loop_.on_event(event);
   // A SYN that was moved on fails nobody: no retry is to come.
   if (probability_q16 && event.type != bpf::EVENT_MOVED) {
@@ -124,8 +127,9 @@ void Agent::write_decisions(ServiceLoop& service, std::span<const RingChange> ch
     backend.config.name.copy(weight.backend, sizeof(weight.backend) - 1);
     weight.base_weight = backend.leaving ? 0 : backend.config.weight;
     weight.drained_ns = backend.drained_ns;
-    // Held: two choices must not go by it either.
-    weight.risk_q16 = service.held() ? 0 : backend.reading.risk_q16;
+    // Held, or harmful: two choices must not go by it either.
+    const bool believed = !service.held() && !service.harmed();
+    weight.risk_q16 = believed ? backend.reading.risk_q16 : 0;
     weight.changed_ns = backend.changed_ns;
     const WeightInForce in_force = service.in_force_weight(backend);
     weight.factor_q16 = in_force.factor_q16;
@@ -188,6 +192,11 @@ Result<void> Agent::write_budget(const ServiceLoop& service) {
 RetryAllowance Agent::retries(std::uint32_t service_id) const {
   const auto found = limits_.find(service_id);
   return found == limits_.end() ? RetryAllowance() : found->second.retries();
+}
+
+EdgeReading Agent::edge(std::uint32_t service_id) const {
+  const auto found = limits_.find(service_id);
+  return found == limits_.end() ? EdgeReading() : found->second.edge();
 }
 
 AdmissionDecision Agent::admission(std::uint32_t service_id) const {

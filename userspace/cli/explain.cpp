@@ -39,6 +39,7 @@ std::string sentence_of(const std::string& reason) {
   if (reason == "draining") return "it drains: no new flows";
   if (reason == "by_hand") return "set by hand (`petrel weight`)";
   if (reason == "frozen") return "held by hand (`petrel freeze`), whatever happens";
+  if (reason == "harm") return "learned weights did harm: configured ones for a while (self-check)";
   return reason;
 }
 

@@ -42,6 +42,7 @@ int main(int argc, char** argv) {
   cli::add_status(app, action);
   cli::add_explain(app, action);
   cli::add_log(app, action);
+  cli::add_report(app, action);
   cli::add_capture(app, action);
   cli::add_export(app, action);
   cli::add_replay(app, action);

@@ -75,6 +75,9 @@ int give(const OverrideArguments& arguments, const std::string& verb) {
     for (const json::value& it : reply.at("released").as_array()) {
       fmt::print("released: {}\n", subject(it.as_object()));
     }
+    if (reply.at("self_check_lifted").as_bool()) {
+      fmt::print("released: {}: learned weights act again\n", arguments.service);
+    }
   } else {
     const json::object& it = reply.at("override").as_object();
     fmt::print("{} {}\n", subject(it), terms(it));
@@ -189,7 +192,7 @@ void add_overrides(CLI::App& app, Action& action) {
   }
   const auto [release, arguments] =
       add("release", "End what was ordered of a service by hand, or of one of its backends: weight, "
-                     "freeze, neutral, drain");
+                     "freeze, neutral, drain; and what its self-check has found");
   release->add_option("backend", arguments->backend, "Only what was ordered of this backend");
   arguments->order.lasts = "forever";
 }

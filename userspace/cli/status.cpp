@@ -31,6 +31,65 @@ void print_override(const json::object& it) {
              reason.empty() ? "" : ": " + reason);
 }
 
+std::string percent_of(const json::object& group) {
+  const double requests = number(group.at("requests"));
+  return fmt::format("{:.1f} % of {}", requests > 0 ? 100 * number(group.at("retried")) / requests : 0,
+                     requests);
+}
+
+// What learned weights are worth, by flows that go without them; and what predictions are.
+void print_self_check(const json::object& it, const std::string& service) {
+  if (text(it.at("state")) == "off") return;
+  if (it.at("harm").as_bool()) {
+    const json::object& evidence = it.at("evidence").as_object();
+    fmt::print("  SELF-CHECK: learned weights did HARM: retried {} requests, without them {}. Configured "
+               "weights for {:.0f} s more, or until `petrel release {}`\n",
+               percent_of(evidence.at("learned").as_object()),
+               percent_of(evidence.at("holdout").as_object()), number(it.at("neutral_left_s")), service);
+  }
+  const json::object& hour = it.at("last_hour").as_object();
+  if (!hour.at("avoided").is_null()) {
+    fmt::print("  self-check: learned weights avoided {:.0f} retries in an hour ({:.0f} to {:.0f}): retried {} "
+               "requests, without them {}\n",
+               number(hour.at("avoided")), number(hour.at("avoided_low")), number(hour.at("avoided_high")),
+               percent_of(hour.at("learned").as_object()), percent_of(hour.at("holdout").as_object()));
+  }
+  const json::object& predictions = it.at("predictions").as_object();
+  if (number(predictions.at("rows")) == 0) return;
+  const json::value& precision = predictions.at("precision");
+  fmt::print("  predictions: {:.1f} retries expected, {} happened, of {} rows; calibration error {:.3f}; {}\n",
+             number(predictions.at("predicted")), number(predictions.at("retried")),
+             number(predictions.at("rows")), number(predictions.at("ece")),
+             precision.is_null() ? std::string("none predicted at 0.5")
+                                 : fmt::format("precision at 0.5 {:.2f} of {}", number(precision),
+                                               number(predictions.at("alarms"))));
+}
+
+// How near it is to a storm that sustains itself; nothing of it where nothing happens.
+void print_edge(const json::object& it) {
+  if (number(it.at("first_attempts_per_s")) <= 0) return;
+  const auto known = [&](const char* name, const char* format) {
+    const json::value& value = it.at(name);
+    return value.is_null() ? std::string("unknown") : fmt::format(fmt::runtime(format), number(value));
+  };
+  fmt::print("  edge: {:.2f} attempts a request, {} in a storm", number(it.at("amplification")),
+             known("storm_amplification", "{:.1f}"));
+  if (it.at("capacity_per_s").is_null()) {
+    fmt::print("; capacity unknown, at least {:.0f}/s; headroom unknown",
+               number(it.at("capacity_at_least_per_s")));
+  } else {
+    fmt::print("; capacity {:.0f}/s ({:.0f} s ago), headroom {:.0f} %", number(it.at("capacity_per_s")),
+               number(it.at("capacity_age_s")), 100 * number(it.at("headroom")));
+  }
+  if (it.at("in_storm").as_bool()) {
+    fmt::print("; IN A STORM that sustains itself\n");
+    return;
+  }
+  fmt::print("; a stop survived: {}; recovered in {}\n",
+             it.at("storm_can_last").as_bool() ? known("stop_survived_s", "{:.1f} s") : "any",
+             known("recovery_s", "{:.1f} s"));
+}
+
 void print_service(const json::object& service) {
   const std::string placement = text(service.at("placement"));
   fmt::print("\nservice {}  {}  {}mode {}{}\n", text(service.at("name")),
@@ -53,6 +112,8 @@ void print_service(const json::object& service) {
                number(admission.at("capacity_per_s")), limit,
                admission.at("acts").as_bool() ? "are" : "would be");
   }
+  print_edge(service.at("edge").as_object());
+  print_self_check(service.at("self_check").as_object(), text(service.at("name")));
   for (const json::value& it : service.at("overrides").as_array()) print_override(it.as_object());
   fmt::print("  {:<15} {:>7} {:>7} {:>7} {:<11} {:>7} {:>8} {:>9} {:>9} {:>9} {:>10}\n", "backend",
              "weight", "share", "risk", "reason", "waiting", "conns", "answers", "failures",
@@ -180,6 +241,15 @@ int run_status(const AgentAddress& address, bool as_json) {
   return 0;
 }
 
+int run_metrics(const AgentAddress& address) {
+  const auto socket = address.resolve();
+  if (!socket) return fail(socket.error());
+  const auto body = api_get(*socket, "/metrics");
+  if (!body) return fail(body.error());
+  std::cout << *body;
+  return 0;
+}
+
 }  // namespace
 
 void add_status(CLI::App& app, Action& action) {
@@ -187,12 +257,15 @@ void add_status(CLI::App& app, Action& action) {
     AgentAddress address;
     DropsOptions drops;
     bool show_drops = false;
+    bool metrics = false;
   };
   auto arguments = std::make_shared<StatusArguments>();
   DropsOptions& drops = arguments->drops;
   CLI::App* command = app.add_subcommand("status", "Show services, backends, weights and risks");
   arguments->address.add_options(*command);
   command->add_flag("--json", drops.as_json, "Print petrel/status/v1, or drops/v1");
+  command->add_flag("--metrics", arguments->metrics,
+                    "Print figures of services in Prometheus' text format");
   CLI::Option* show =
       command->add_flag("--drops", arguments->show_drops,
                         "Show how packets left the balancer, by service, and what that means");
@@ -206,6 +279,7 @@ void add_status(CLI::App& app, Action& action) {
       ->needs(show);
   command->callback([arguments, &action] {
     action = [arguments] {
+      if (arguments->metrics) return run_metrics(arguments->address);
       if (!arguments->show_drops) return run_status(arguments->address, arguments->drops.as_json);
       const auto socket = arguments->address.resolve();
       if (!socket) return fail(socket.error());

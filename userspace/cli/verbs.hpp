@@ -19,6 +19,7 @@ void add_check(CLI::App& app, Action& action);
 void add_status(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
 void add_log(CLI::App& app, Action& action);
+void add_report(CLI::App& app, Action& action);
 void add_capture(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);
 void add_replay(CLI::App& app, Action& action);

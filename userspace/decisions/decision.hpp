@@ -21,9 +21,10 @@ enum class DecisionKind : std::uint8_t {
   kMode,      // of a service or one of its actuators
   kModel,     // which one is live
   kHold,      // whether a model is believed: "follows the model", "configured weights"
+  kSelfCheck, // whether weights do harm: "learned weights", "configured weights"
 };
-inline constexpr std::array<std::string_view, 8> kDecisionKinds = {
-    "weight", "budget", "state", "panic", "override", "mode", "model", "hold"};
+inline constexpr std::array<std::string_view, 9> kDecisionKinds = {
+    "weight", "budget", "state", "panic", "override", "mode", "model", "hold", "self_check"};
 std::string_view to_string(DecisionKind kind);
 
 // What a feature has added to the log-odds of the backend's mean observation.
