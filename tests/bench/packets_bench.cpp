@@ -34,6 +34,7 @@ struct Options {
   int rounds = 0;  // 0: as many as the seconds allow
   int runs = 5;    // of which a sample takes the shortest
   std::uint32_t flows = 100'000;
+  bool programs_only = false;
 };
 
 // Collects the samples of each case; Google Benchmark's own figures are of no use for a difference.
@@ -162,6 +163,13 @@ json::array programs(std::vector<std::string>& notes) {
   return all;
 }
 
+void show_programs() {
+  std::vector<std::string> notes;
+  json::object result{{"version", PETREL_VERSION}, {"programs", programs(notes)}};
+  result["notes"] = json::value_from(notes);
+  std::cout << json::serialize(result) << '\n';
+}
+
 void run(const Options& options) {
   std::vector<std::string> notes;
   pin_to_one_core();
@@ -204,9 +212,10 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 100));
   app.add_option("--flows", options.flows, "established flows to choose from at random")
       ->check(CLI::Range(1, 120'000));
+  app.add_flag("--programs", options.programs_only, "only load the programs: their facts alone");
   CLI11_PARSE(app, argc, argv);
   try {
-    run(options);
+    options.programs_only ? show_programs() : run(options);
   } catch (const std::exception& failure) {
     std::fprintf(stderr, "petrel-bench-packets: %s\n", failure.what());
     return kExitRuntime;

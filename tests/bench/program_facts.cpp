@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -33,6 +34,28 @@ std::vector<std::uint32_t> stack_depths(const std::string& log) {
     depths.push_back(static_cast<std::uint32_t>(std::stoul(depth)));
   }
   return depths;
+}
+
+// The verifier's line "processed 812 insns": kernels before 5.16 tell it nowhere else.
+std::uint32_t processed_instructions(const std::string& log) {
+  constexpr std::string_view kMark = "processed ";
+  const std::size_t at = log.find(kMark);
+  if (at == std::string::npos) return 0;
+  return static_cast<std::uint32_t>(std::strtoul(log.c_str() + at + kMark.size(), nullptr, 10));
+}
+
+// The lines before the statistics: why the program was refused.
+std::string refusal(const std::string& log) {
+  std::istringstream lines(log.c_str());
+  std::string why;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("processed ") || line.starts_with("verification time") ||
+        line.starts_with("stack depth")) {
+      continue;
+    }
+    why += (why.empty() ? "" : "; ") + line;
+  }
+  return why.size() > 400 ? why.substr(why.size() - 400) : why;
 }
 
 // Who calls whom, from the code as the kernel shows it: a call to another BPF function has its
@@ -80,7 +103,8 @@ std::optional<ProgramFacts> facts_of(const bpf_program* program, const std::stri
   facts.name = bpf_program__name(program);
   facts.instructions = info.xlated_prog_len / sizeof(bpf_insn);
   facts.jited_bytes = info.jited_prog_len;
-  facts.verified_instructions = info.verified_insns;
+  facts.verified_instructions =
+      info.verified_insns != 0 ? info.verified_insns : processed_instructions(log);
 
   std::vector<bpf_insn> code(facts.instructions);
   bpf_prog_info with_code{};
@@ -105,8 +129,13 @@ void add_object(bpf_object* object, const std::string& name, std::vector<Program
     bpf_program__set_log_buf(program, log.data(), log.size());
   }
   if (const int rc = bpf_object__load(object); rc != 0) {
-    notes.push_back("programs of " + name + " are missing: the kernel refuses them: " +
-                    std::strerror(-rc));
+    notes.push_back("programs of " + name +
+                    " are missing: the kernel refuses them: " + std::strerror(-rc));
+    bpf_object__for_each_program(program, object) {
+      if (const std::string why = refusal(logs[program]); !why.empty()) {
+        notes.push_back(bpf_program__name(program) + (": " + why));
+      }
+    }
     return;
   }
   bpf_object__for_each_program(program, object) {

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""scripts/kernels once the programs are built: a guest for each kernel, one after the other."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from . import facts, kernels_image
+from .kernels_apt import (Apt, AptError, debian_sources, host_sources, kernel_sources,
+                          release_sources)
+from .kernels_image import ImageError
+from .kernels_options import TESTS, parse, pick
+from .kernels_qemu import Guest, GuestError, has_kvm
+from .kernels_table import row_of, row_of_none, table
+from .lab import ROOT, progress
+
+EXIT_RUNTIME = 1
+EXIT_WARNINGS = 4
+EXIT_MISSING = 5
+EXIT_UNHEALTHY = 8
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+BOOT_LIMIT_S = 180
+# A machine that emulates two cores on busy ones takes ten times what it takes itself.
+PROGRAMS_LIMIT_S = 180
+TESTS_LIMIT_S = 400
+
+
+def end_on(_signal, _frame):
+    raise SystemExit(EXIT_TERMINATED)
+
+
+def codename():
+    for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VERSION_CODENAME="):
+            return line.split("=", 1)[1].strip('"')
+    raise AptError("/etc/os-release has no VERSION_CODENAME: this is no Debian")
+
+
+class Matrix:
+    """What all guests share: apt, the userland, petrel's disk."""
+
+    def __init__(self, options):
+        self.options = options
+        self.cache = options.cache
+        self.cache.mkdir(parents=True, exist_ok=True)
+        options.logs.mkdir(parents=True, exist_ok=True)
+        self.kvm = has_kvm()
+        self.release = codename()
+        self.archives = debian_sources(host_sources(), self.release)
+        self.apt = Apt(self.cache, kernel_sources(*self.archives))
+        self.notes = []
+        self.userland = self.busybox = self.petrel = None
+
+    def kernels(self):
+        """{series: package} of all kernels there are."""
+        if not self.options.offline:
+            progress("reading the package lists of Debian's releases")
+            warning = self.apt.update()
+            if warning:
+                self.notes.append(f"some lists could not be read: {warning}")
+        return self.apt.images()
+
+    def make_disks(self):
+        self.userland, self.busybox = kernels_image.make_userland(
+            self.cache, self.release, release_sources(*self.archives))
+        progress("making a disk of petrel as it is built here")
+        self.petrel = self.options.logs / "petrel.img"
+        job = {"root": str(ROOT), "tests": TESTS, "filter": self.options.filter,
+               "programs_s": PROGRAMS_LIMIT_S, "tests_s": TESTS_LIMIT_S,
+               "lab_s": self.options.lab_seconds, "rate": self.options.rate}
+        kernels_image.make_petrel(self.petrel, self.options.logs,
+                                  self.options.bin or ROOT / "build/release/bin", job)
+
+    def row(self, series, package):
+        begun = time.monotonic()
+        try:
+            progress(f"{series}: fetching {package}")
+            packages = self.apt.fetch(package)
+            kernel = kernels_image.make_kernel(self.cache, packages, self.busybox)
+        except (AptError, ImageError) as error:
+            return row_of_none(series, str(error))
+        work = self.options.logs / series
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        results, error = self._boot(series, kernel, work)
+        results["took_s"] = round(time.monotonic() - begun, 1)
+        row = row_of(series, results, error)
+        (work / "row.json").write_text(json.dumps({"row": row, "steps": results}, indent=1),
+                                       encoding="utf-8")
+        return row
+
+    def _boot(self, series, kernel, work):
+        progress(f"{series}: booting {kernel[0]} ({'KVM' if self.kvm else 'emulated'})")
+        results = {}
+        try:
+            with Guest(work, kernel, (self.userland, self.petrel), self.kvm) as guest:
+                for event in guest.events(BOOT_LIMIT_S):
+                    if event["state"] == "begins":
+                        progress(f"{series}: {event['step']} (at {event['at_s']:.0f} s, at most "
+                                 f"{event['seconds']} s)")
+                        continue
+                    results[event["step"]] = event["result"]
+                    if event["step"] == "boot":
+                        event["result"]["boot_s"] = round(event["at_s"], 1)
+                        progress(f"{series}: up after {event['at_s']:.1f} s")
+            kernels_image.unpack_results(guest.results, work)
+            guest.results.unlink()
+        except GuestError as error:
+            return results, str(error)
+        return results, None
+
+
+def measure(matrix, there):
+    rows = []
+    for series in pick(matrix.options.kernel, there):
+        if series not in there:
+            rows.append(row_of_none(series, "Debian gives none: there are " + ", ".join(there)))
+            continue
+        rows.append(matrix.row(series, there[series]))
+        last = rows[-1]
+        progress(f"{series}: {'good' if last['passed'] else '; '.join(last['problems'][:3])}")
+    return rows
+
+
+def exit_code(rows):
+    if any(row["obtained"] and not row["passed"] for row in rows):
+        return EXIT_UNHEALTHY
+    return 0 if all(row["obtained"] for row in rows) else EXIT_WARNINGS
+
+
+def main():
+    options = parse(sys.argv[1:])
+    signal.signal(signal.SIGTERM, end_on)
+    os.environ.setdefault("LC_ALL", "C.UTF-8")
+    try:
+        header = facts.header(options.bin or ROOT / "build/release/bin", None)
+        matrix = Matrix(options)
+        there = matrix.kernels()
+        if options.list:
+            print("\n".join(f"{series:<6} {package}" for series, package in there.items()))
+            return 0
+        matrix.make_disks()
+        rows = measure(matrix, there)
+    except (AptError, ImageError) as error:
+        progress(f"kernels: {error}")
+        return EXIT_MISSING if "not installed" in str(error) else EXIT_RUNTIME
+    except OSError as error:
+        progress(f"kernels: {error}")
+        return EXIT_RUNTIME
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    header["notes"] += matrix.notes
+    header["notes"].append("seed is null: nothing is drawn but the lab's traffic, by seed 1")
+    if options.json:
+        result = {"schema": "petrel/kernels/v1", **header, "accelerator":
+                  "kvm" if matrix.kvm else "tcg", "kernels": rows}
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(table(rows)))
+    return exit_code(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
