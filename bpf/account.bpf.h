@@ -4,6 +4,7 @@
 #ifndef PETREL_BPF_ACCOUNT_BPF_H
 #define PETREL_BPF_ACCOUNT_BPF_H
 
+#include "bpf/drift.bpf.h"
 #include "bpf/tap.bpf.h"
 
 #define SATURATING_INCREMENT(field) \
@@ -56,7 +57,7 @@ static __always_inline __u32 histogram_bucket(__u64 duration_ns) {
 }
 
 static __always_inline void add_to_histogram(__u32 *buckets, __u64 duration_ns) {
-  __u32 bucket = histogram_bucket(duration_ns);
+  __u64 bucket = seen_anew(histogram_bucket(duration_ns));
 
   if (bucket < HISTOGRAM_BUCKETS) buckets[bucket]++; /* always: the verifier wants it said */
 }
@@ -180,7 +181,8 @@ static __always_inline void count_failure(struct backend_stats *stats, __u32 ser
                                           __u8 failure) {
   struct service_stats *service = stats_of_service(service_id);
 
-  if (service && failure < FAILURE_KINDS) service->failures[failure]++;
+  __u64 kind = seen_anew(failure);
+  if (service && kind < FAILURE_KINDS) service->failures[kind]++;
   blame(stats, failure);
 }
 

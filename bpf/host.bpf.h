@@ -202,12 +202,17 @@ static __noinline int change_host(struct client *client, struct client_key *key,
   return 0;
 }
 
+/* retry_attempt() as an index: clang would compare the attempt and move the index along. */
+static __always_inline __u32 attempt_index(__u8 attempt) {
+  return seen_anew(retry_attempt(attempt)) & (RETRY_ATTEMPTS - 1);
+}
+
 static __always_inline void count_failed(const struct connection_key *key,
                                          const struct failed *failed) {
   struct retry_counts *counts = retry_counts_of(key->service_id);
 
   if (counts)
-    ADD_EXACTLY(counts->failed[retry_cause(failed->failure)][retry_attempt(failed->attempt)], 256);
+    ADD_EXACTLY(counts->failed[retry_cause(failed->failure)][attempt_index(failed->attempt)], 256);
 }
 
 static __noinline int keep_failure(struct client *client, __be16 port_be,

@@ -9,6 +9,7 @@
 #ifndef PETREL_BPF_PACKET_BPF_H
 #define PETREL_BPF_PACKET_BPF_H
 
+#include "bpf/drift.bpf.h"
 #include "bpf/types.h"
 
 #define ETH_P_IP 0x0800
@@ -119,12 +120,18 @@ struct extension {
   __be32 fragment_id_be;
 };
 
+/* As bpf_ntohs(). The verifier of 6.1 knows nothing of a register whose bytes were swapped,
+ * not even that it has 16 bits, and adds none such to a packet's pointer. */
+static __always_inline __u32 length_of(__be16 bytes_be) {
+  return seen_anew(bpf_ntohs(bytes_be)) & 0xffff;
+}
+
 static __always_inline int parse_slow_v4(void *data, void *data_end, struct layout *out) {
   struct iphdr *ip = data + out->l3_offset;
 
   if ((void *)(ip + 1) > data_end) return PARSE_MALFORMED;
   __u32 header_bytes = ip->ihl * 4;
-  __u32 total_bytes = bpf_ntohs(ip->tot_len);
+  __u32 total_bytes = length_of(ip->tot_len);
   if (ip->version != 4 || header_bytes < sizeof(*ip) || total_bytes < header_bytes)
     return PARSE_MALFORMED;
   if ((void *)ip + total_bytes > data_end) return PARSE_MALFORMED;
@@ -144,7 +151,7 @@ static __always_inline int parse_slow_v6(void *data, void *data_end, struct layo
   struct ipv6hdr *ip = data + out->l3_offset;
 
   if ((void *)(ip + 1) > data_end) return PARSE_MALFORMED;
-  __u32 bytes = bpf_ntohs(ip->payload_len);
+  __u32 bytes = length_of(ip->payload_len);
   if (ip->version != 6 || (void *)(ip + 1) + bytes > data_end) return PARSE_MALFORMED;
   __u32 offset = 0; /* of the next header, from the end of the fixed one */
   __u8 next = ip->nexthdr;
@@ -222,7 +229,9 @@ static __always_inline int parse_rare(struct xdp_md *ctx, struct packet *packet)
   struct layout layout = {};
 
   parse_slow(ctx, &layout);
-  if (layout.result != PARSE_GOOD) return layout.result;
+  /* Constants: older verifiers do not see that what is not PARSE_GOOD is not 0. */
+  if (layout.result == PARSE_MALFORMED) return PARSE_MALFORMED;
+  if (layout.result != PARSE_GOOD) return PARSE_OTHER;
   void *data = (void *)(long)ctx->data;
   __u32 l3_offset = layout.l3_offset;
   __u32 l4_offset = layout.l4_offset;
@@ -261,7 +270,7 @@ static __always_inline int parse_addresses(struct xdp_md *ctx, struct packet *pa
     if ((void *)(ip + 1) > packet->data_end) return PARSE_MALFORMED;
     if (ip->frag_off & bpf_htons(IP_FRAGMENT_MASK)) return parse_rare(ctx, packet);
     __u32 header_bytes = ip->ihl * 4;
-    __u32 total_bytes = bpf_ntohs(ip->tot_len);
+    __u32 total_bytes = length_of(ip->tot_len);
     if (ip->version != 4 || header_bytes < sizeof(*ip) || total_bytes < header_bytes)
       return PARSE_MALFORMED;
     packet->v4 = ip;
@@ -281,7 +290,7 @@ static __always_inline int parse_addresses(struct xdp_md *ctx, struct packet *pa
     packet->is_v6 = true;
     packet->protocol = ip->nexthdr;
     packet->l4 = ip + 1;
-    packet->l4_bytes = bpf_ntohs(ip->payload_len);
+    packet->l4_bytes = length_of(ip->payload_len);
     if (ip->version != 6 || packet->l4 + packet->l4_bytes > packet->data_end)
       return PARSE_MALFORMED;
     read_addresses(packet);

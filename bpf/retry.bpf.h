@@ -107,7 +107,7 @@ static __noinline int learn_delays(const struct client *host, const struct weigh
       ADD_EXACTLY(counts->others, other);
     if (!part) continue;
     ADD_EXACTLY(counts->delays[cause][retry_bucket(elapsed)], part);
-    ADD_EXACTLY(counts->retried[cause][retry_attempt(failure->attempt)], part);
+    ADD_EXACTLY(counts->retried[cause][attempt_index(failure->attempt)], part);
   }
   return 0;
 }

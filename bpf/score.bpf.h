@@ -138,7 +138,7 @@ __noinline int score_event(struct event *event) {
   struct backend_view *backend = bpf_map_lookup_elem(&backend_views, &backend_id);
   struct service_view *service = bpf_map_lookup_elem(&service_views, &service_id);
   if (!work || !all || !backend || !service) return 0;
-  __u32 in_force = all->in_force - 1;
+  __u64 in_force = seen_anew((__u32)(all->in_force - 1));
   if (in_force > 1) return 0;
   struct scoring_model *model = &all->models[in_force];
   observe_event(event, &work->seen);
