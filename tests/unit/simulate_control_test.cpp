@@ -65,6 +65,13 @@ TEST(SimulateControl, RollingRestartWithDrainLosesNoRequest) {
   EXPECT_EQ(mean_of("restart", "petrel", "retries"), 0);
 }
 
+// A mover that takes all of it off a slow backend puts the other three over what they can carry.
+TEST(SimulateControl, MovesAreCutShortBeforeTheyCascade) {
+  const double guarded = mean_of("cascade", "petrel-weights", "goodput_share");
+  EXPECT_GT(guarded, mean_of("cascade", "petrel-unguarded", "goodput_share"));
+  EXPECT_GE(guarded, mean_of("cascade", "static", "goodput_share"));
+}
+
 TEST(SimulateControl, OneSlowOfElevenIsAnsweredInTime) {
   EXPECT_NEAR(mean_of("one-slow-of-11", "static", "goodput_share"), 0.955, 0.01);
   EXPECT_GE(mean_of("one-slow-of-11", "petrel", "goodput_share"), 0.995);

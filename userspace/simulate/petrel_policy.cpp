@@ -253,8 +253,9 @@ class PetrelPolicy : public Policy {
 PolicyMaker make_petrel_policies(const Scenario& scenario, const PolicySettings& settings,
                                  PetrelSettings petrel) {
   // Made once and copied: a large ring takes longer to fill than to copy.
-  const auto prototype =
-      std::make_shared<ServiceLoop>(simulated_service(scenario, petrel.mode), settings.control);
+  ServiceConfig service = simulated_service(scenario, petrel.mode);
+  service.capacity_guard = petrel.capacity_guard;
+  const auto prototype = std::make_shared<ServiceLoop>(service, settings.control);
   return [prototype, settings, petrel](BalancerView view, Random random) {
     Loop loop(*settings.model);
     loop.services().push_back(*prototype);

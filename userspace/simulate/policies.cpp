@@ -17,6 +17,7 @@ constexpr PolicyInfo kPolicies[] = {
     {"threshold", "5 failures within 1 s take a backend out for 5 s", false},
     {"two-choices", "static, and a second choice where the first is busy", false},
     {"petrel-weights", "petrel without two choices", true},
+    {"petrel-unguarded", "petrel-weights, whatever the other backends can carry", true},
     {"petrel-shadow", "petrel's loop, of which nothing is put in force", true},
     {"petrel", "petrel as it is installed, in mode act", true},
     {"petrel-budget", "petrel without admission: of what limits only the retry budget", true},
@@ -52,6 +53,10 @@ PolicyMaker make_policy_maker(std::string_view name, const Scenario& scenario,
   if (name == "two-choices") return make_ring_policies(scenario, bpf::SERVICE_TWO_CHOICES);
   if (name == "petrel-weights") {
     return make_petrel_policies(scenario, settings, {ServiceMode::kAct, kInstalled});
+  }
+  if (name == "petrel-unguarded") {
+    return make_petrel_policies(scenario, settings,
+                                {.flags = kInstalled, .capacity_guard = false});
   }
   if (name == "petrel-shadow") {
     return make_petrel_policies(scenario, settings, {ServiceMode::kShadow, kAll});

@@ -22,6 +22,7 @@ PolicyMaker make_threshold_policies(const Scenario& scenario);
 struct PetrelSettings {
   ServiceMode mode = ServiceMode::kAct;
   std::uint32_t flags = 0;  // beside SERVICE_ACT, in mode act
+  bool capacity_guard = true;
 };
 PolicyMaker make_petrel_policies(const Scenario& scenario, const PolicySettings& settings,
                                  PetrelSettings petrel);

@@ -50,6 +50,16 @@ Scenario busy(std::string name, std::string what, double load) {
   return scenario;
 }
 
+// The other three cannot carry what b2 leaves: they take 1,200 a second of the 1,250 that are asked
+// for. A mover that takes all of it off b2, slow as it is, has them all in trouble.
+Scenario cascade() {
+  Scenario scenario =
+      busy("cascade", "b2 takes 3 times as long, and the other three cannot carry all", 0.78);
+  cause(scenario, kFromS, kUntilS);
+  add_fault(scenario, {.kind = FaultKind::kSlow, .first = 1, .factor = 3}, false);
+  return scenario;
+}
+
 Scenario flap() {
   Scenario scenario = lab("flap", "b2 refuses for 2 s of each 4");
   cause(scenario, kFromS, kUntilS);
@@ -244,6 +254,7 @@ std::vector<Scenario> make_scenarios() {
                            {.kind = FaultKind::kSlow, .factor = 50, .ramp = true}));
   list.push_back(
       lab_fault("gray", "one path in ten to b2 is dead", {.kind = FaultKind::kHang, .share = 0.1}));
+  list.push_back(cascade());
   list.push_back(flap());
   list.push_back(zone());
   list.push_back(all_bad());
