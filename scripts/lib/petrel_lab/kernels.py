@@ -26,9 +26,11 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
 BOOT_LIMIT_S = 180
+CHECK_LIMIT_S = 60
 # A machine that emulates two cores on busy ones takes ten times what it takes itself.
 PROGRAMS_LIMIT_S = 180
 TESTS_LIMIT_S = 400
+LAB_LIMIT_S = 90  # beside the traffic
 
 
 def end_on(_signal, _frame):
@@ -71,8 +73,10 @@ class Matrix:
             self.cache, self.release, release_sources(*self.archives))
         progress("making a disk of petrel as it is built here")
         self.petrel = self.options.logs / "petrel.img"
+        patience = self.options.patience
         job = {"root": str(ROOT), "tests": TESTS, "filter": self.options.filter,
-               "programs_s": PROGRAMS_LIMIT_S, "tests_s": TESTS_LIMIT_S,
+               "check_s": CHECK_LIMIT_S * patience, "programs_s": PROGRAMS_LIMIT_S * patience,
+               "tests_s": TESTS_LIMIT_S * patience, "lab_limit_s": LAB_LIMIT_S * patience,
                "lab_s": self.options.lab_seconds, "rate": self.options.rate}
         kernels_image.make_petrel(self.petrel, self.options.logs,
                                   self.options.bin or ROOT / "build/release/bin", job)
@@ -100,7 +104,7 @@ class Matrix:
         results = {}
         try:
             with Guest(work, kernel, (self.userland, self.petrel), self.kvm) as guest:
-                for event in guest.events(BOOT_LIMIT_S):
+                for event in guest.events(BOOT_LIMIT_S * self.options.patience):
                     if event["state"] == "begins":
                         progress(f"{series}: {event['step']} (at {event['at_s']:.0f} s, at most "
                                  f"{event['seconds']} s)")

@@ -36,9 +36,9 @@ def run(name, argv, seconds):
             return None, time.monotonic() - begun
 
 
-def check_system(_job, _seconds):
+def check_system(_job, seconds):
     done = subprocess.run(["petrel", "check", "--system", "--json"], capture_output=True, text=True,
-                          check=False, timeout=60)
+                          check=False, timeout=seconds)
     (OUT / "check.json").write_text(done.stdout, encoding="utf-8")
     return {"exit_code": done.returncode, "checks": json.loads(done.stdout)["checks"]}
 
@@ -117,12 +117,12 @@ def main():
     if not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         root.symlink_to(PETREL)
-    step("check", job, check_system, 60)
+    step("check", job, check_system, job["check_s"])
     step("programs", job, load_programs, job["programs_s"])
     for name in job["tests"]:
         step(name, job, lambda j, s, n=name: test_program(j, s, n), job["tests_s"])
     if job["lab_s"]:
-        step("lab", job, lab_run, job["lab_s"] + 90)
+        step("lab", job, lab_run, job["lab_s"] + job["lab_limit_s"])
     with tarfile.open(RESULTS_DISK, "w") as archive:
         for path in sorted(OUT.iterdir()):
             archive.add(path, path.name)
