@@ -9,6 +9,9 @@
 namespace petrel {
 namespace {
 
+// Of a learned capacity: at the whole of it the queue that taught it would stay.
+constexpr double kPartToUse = 0.9;
+
 bool same_settings(const WeightSettings& left, const WeightSettings& right) {
   return left.gain == right.gain && left.floor == right.floor &&
          left.panic_share == right.panic_share && left.growth_cap == right.growth_cap &&
@@ -246,8 +249,9 @@ std::vector<RingChange> ServiceLoop::end_tick(std::uint64_t now_ns,
     input = {backend.config.id, base_weight, backend.reading, backend.probe};
     if (!config_.capacity_guard) continue;
     input.asked_per_s = backend.capacity.asked_per_s();
-    input.capacity_per_s = backend.config.capacity_per_s > 0 ? backend.config.capacity_per_s
-                                                             : backend.capacity.capacity_per_s();
+    input.capacity_per_s = backend.config.capacity_per_s > 0
+                               ? backend.config.capacity_per_s
+                               : kPartToUse * backend.capacity.capacity_per_s();
   }
   if (inputs.empty()) return {};
   const std::vector<WeightDecision> decisions = controller_.tick(now_ns, inputs);

@@ -50,13 +50,13 @@ Scenario busy(std::string name, std::string what, double load) {
   return scenario;
 }
 
-// The other three cannot carry what b2 leaves: they take 1,200 a second of the 1,250 that are asked
-// for. A mover that takes all of it off b2, slow as it is, has them all in trouble.
+// The other three can carry 1,200 of the 1,440 a second that are asked for. A mover that takes all of it
+// off b2, which answers half of it well, has them all in trouble.
 Scenario cascade() {
   Scenario scenario =
-      busy("cascade", "b2 takes 3 times as long, and the other three cannot carry all", 0.78);
+      busy("cascade", "b2 answers half of its requests 503, and the other three cannot carry all", 0.9);
   cause(scenario, kFromS, kUntilS);
-  add_fault(scenario, {.kind = FaultKind::kSlow, .first = 1, .factor = 3}, false);
+  add_fault(scenario, {.kind = FaultKind::kErrors, .first = 1, .share = 0.5}, false);
   return scenario;
 }
 
