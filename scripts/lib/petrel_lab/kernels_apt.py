@@ -184,8 +184,9 @@ class Apt:
         """The image's package, and those that it is split into since 7.0."""
         shown = self._run("apt-cache", "show", "--no-all-versions", image, seconds=READ_S)
         depends = re.search(r"^Depends: (.*)$", shown, re.M)
-        names = re.findall(r"linux-(?:binary|modules)-[^\s,()]+", depends.group(1)) if depends else []
-        return [image, *names]
+        if depends is None:
+            return [image]
+        return [image, *re.findall(r"linux-(?:binary|modules)-[^\s,()]+", depends.group(1))]
 
     def fetch(self, image):
         """The .deb files of an image; those that are there already are not fetched again."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What a guest boots from: a userland, a kernel's modules, petrel as the host built it, an initrd.
 
-Each is a disk of its own, so that only what is new is made: the userland once, modules once for each
-kernel, petrel for each run. All are made without mounting anything.
+Each is a disk of its own, so that only what is new is made: the userland once, modules once for
+each kernel, petrel for each run. All are made without mounting anything.
 """
 
 import json
