@@ -23,6 +23,18 @@ std::string Oracle::send(Frame& wanted, const View& view, const bpf::next_hop* h
   return left.action == action ? "" : "action " + std::to_string(left.action);
 }
 
+namespace {
+
+// A client's FIN that went on as a RST: whether it left a request unanswered is not the oracle's to know.
+bool is_ended(Bytes in, Bytes out, const View& view) {
+  constexpr std::uint8_t kFin = 1, kRst = 4, kPsh = 8;
+  if (!view.tcp() || out.size() <= view.l4 + 13) return false;
+  const std::uint8_t came = in[view.l4 + 13];
+  return (came & kFin) != 0 && out[view.l4 + 13] == ((came & ~(kFin | kPsh)) | kRst);
+}
+
+}  // namespace
+
 std::string Oracle::judge_sent(Bytes in, const View& view, const Left& left) const {
   if (left.backend_id == 0 || left.backend_id > world_.backends().size()) return "no backend";
   const Backend& backend = world_.backend(left.backend_id);
@@ -57,6 +69,9 @@ std::string Oracle::judge_sent(Bytes in, const View& view, const Left& left) con
   const std::uint16_t port = reply ? (service.has_range() ? 0 : service.first_port)
                                    : backend.at.port;
   if (!later && port != 0) store16(wanted, view.l4 + (reply ? 0U : 2U), port);
+  if (!reply && !later && is_ended(in, left.packet, view)) {
+    wanted[view.l4 + 13] = left.packet[view.l4 + 13];
+  }
   const std::string problem = send(wanted, view, hop, left);
   if (!problem.empty()) return problem;
   carry_ip_checksum(wanted, in, left.packet, view);

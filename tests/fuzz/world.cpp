@@ -234,6 +234,7 @@ void World::write_service(Instance& instance, const Service& service) const {
   instance.update("retry_odds", &id, &odds);
   instance.service_inflight[id].limit = 8;
   instance.service_inflight[id].retry_limit = 6;
+  instance.service_inflight[id].ends_abandoned = id % 2;
 }
 
 void World::write(Instance& instance) const {

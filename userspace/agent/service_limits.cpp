@@ -50,8 +50,6 @@ void ServiceLimits::tick(const ServiceLoop& service, const bpf::service_stats& s
     input.waiting += it.waiting;
   }
   follow_edge(stats, input);
-  const BudgetConfig& budget = service.config().budget;
-  allowance_.set({budget.ratio, budget.min_per_s, budget.idle_ratio});
   allowance_.tick(stats.first_attempts, admission_.decision().saturated, elapsed);
 }
 

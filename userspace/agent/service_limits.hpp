@@ -26,6 +26,9 @@ class ServiceLimits {
   // Any of the service's.
   void on_event(const bpf::event& event);
 
+  void set_budget(const BudgetConfig& budget) {
+    allowance_.set({budget.ratio, budget.min_per_s, budget.idle_ratio});
+  }
   const RetryAllowance& retries() const { return allowance_; }
   const AdmissionDecision& admission() const { return admission_.decision(); }
   const EdgeReading& edge() const { return edge_.reading(); }

@@ -184,7 +184,9 @@ Result<void> Agent::learn_retries() {
 
 Result<void> Agent::write_budget(const ServiceLoop& service) {
   const std::uint32_t id = service.config().id;
-  const double rate = limits_[id].retries().rate_per_s();
+  ServiceLimits& limits = limits_[id];
+  limits.set_budget(service.config().budget);
+  const double rate = limits.retries().rate_per_s();
   log_budget(service, rate, monotonic_ns());
   return tables_->write_budget(id, rate, rate * service.config().budget.burst_s);
 }
