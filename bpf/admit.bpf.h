@@ -59,7 +59,8 @@ static __noinline bool spend_token(__u32 service_id, __u32 client_hash, __u64 no
       budget->sharers > budget->sharers_before ? budget->sharers : budget->sharers_before;
   __u64 spent_q16 = share->spent * TOKEN_Q16;
   /* Without a rate no second has tokens of its own to share. */
-  bool unfair = budget->rate_q16 && sharers > 1 && share->spent && 2 * tokens_q16 < budget->burst_q16 &&
+  bool unfair = budget->rate_q16 && sharers > 1 && share->spent &&
+                2 * tokens_q16 < budget->burst_q16 &&
                 (spent_q16 + TOKEN_Q16) * sharers > budget->rate_q16;
   if (tokens_q16 >= TOKEN_Q16 && !unfair) {
     tokens_q16 -= TOKEN_Q16;

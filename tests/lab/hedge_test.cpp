@@ -36,6 +36,7 @@ TEST_F(HedgeTest, ASynThatIsNotAnsweredReachesAnotherBackendWithinTheSecond) {
     Process& client = lab.start_client({"--rate", "150", "--duration", "60", "--log", log}, family);
     lab.eventually("SYNs are counted",
                    [](const Status& s) { return s.sum("wire/answers") > 600; }, 20s);
+    EXPECT_GT(lab.status().backend(1, "asked_per_s"), 0);
     lab.fault(1, "blackhole");
     lab.eventually("a SYN was hedged",
                    [](const Status& s) { return s.number("/verdicts/hedged") > 0; });

@@ -119,6 +119,7 @@ class Agent {
     return std::span(verdicts_).subspan(std::size_t{service_id} * bpf::VERDICTS, bpf::VERDICTS);
   }
   const std::vector<std::string>& degraded() const { return path_.degraded(); }
+  const std::string& hedge_failure() const { return hedge_failure_; }  // "": SYNs can be hedged
   RetryAllowance retries(std::uint32_t service_id) const;
   // As of the last tick, whether it is in force or not.
   AdmissionDecision admission(std::uint32_t service_id) const;

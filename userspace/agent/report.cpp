@@ -117,6 +117,13 @@ json::array overrides_json(const Agent& agent, const ServiceLoop& service) {
   return out;
 }
 
+// That bounds what is moved to it: set by hand, or learned; null where neither is.
+json::value capacity_json(const BackendLoop& backend) {
+  const double by_hand = backend.config.capacity_per_s;
+  const double per_s = by_hand > 0 ? by_hand : backend.capacity.capacity_per_s();
+  return per_s > 0 ? json::value(per_s) : json::value(nullptr);
+}
+
 json::object backend_json(const Agent& agent, const ServiceLoop& service,
                           const BackendLoop& backend) {
   const double slots = static_cast<double>(service.in_force().size());
@@ -134,6 +141,8 @@ json::object backend_json(const Agent& agent, const ServiceLoop& service,
           {"reason", reason_name(in_force.reason)},
           {"drain", backend.drains() ? json::value(drain_json(backend)) : json::value(nullptr)},
           {"rails", rail_names(backend.decision.rails)},
+          {"asked_per_s", backend.capacity.asked_per_s()},
+          {"capacity_per_s", capacity_json(backend)},
           {"risk", backend.reading.risk},
           {"risk_interval", json::array{backend.reading.low, backend.reading.high}},
           {"samples", backend.reading.samples},
@@ -354,6 +363,7 @@ json::value status_json(const Agent& agent) {
   }
   json::array degraded;
   for (const std::string& line : agent.degraded()) degraded.push_back(json::string(line));
+  if (!agent.hedge_failure().empty()) degraded.push_back(json::string(agent.hedge_failure()));
   return {{"schema", "petrel/status/v1"},
           {"version", PETREL_VERSION},
           {"model", model_status_json(agent.model(), agent.life(), agent.weights_held())},
