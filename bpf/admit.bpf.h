@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Admission: which new connections are refused at once, so that what is admitted is answered.
  *
- * Two rules, both in force only while the agent lives. A limit on the requests in flight, of a
- * service and of each backend, with a lower one for retries, so that they are refused first. And a
- * budget for retries, a token bucket: retries beyond it are refused, first attempts are not.
+ * Three rules, all in force only while the agent lives. A limit on the requests in flight, of a
+ * service and of each backend, with a lower one for retries, so that they are refused first. Near
+ * the service's limit, for each client its share. And a budget for retries, a token bucket: retries
+ * beyond it are refused, first attempts are not.
  */
 #ifndef PETREL_BPF_ADMIT_BPF_H
 #define PETREL_BPF_ADMIT_BPF_H
@@ -16,19 +17,44 @@
 #define SHARE_SEED_SHIFT 3 /* seconds, as a power of 2, for which two clients may be taken for one */
 #define FILL_NS (1ULL << 32) /* times a 32-bit rate it fits 64 bits; more is earned by the second */
 
+/* Whether one more is beyond its client's share of what a second gives, where several ask. Clients
+ * are told apart by hash, anew every few seconds: who shares with a hammer does not share for long.
+ * Under the lock. */
+static __always_inline bool is_unfair(struct budget *budget, struct budget_share *share,
+                                      __u32 second) {
+  if (budget->second != second) {
+    budget->sharers_before = budget->second + 1 == second ? budget->sharers : 0;
+    budget->sharers = 0;
+    budget->second = second;
+  }
+  if (share->second != second) {
+    share->second = second;
+    share->spent = 0;
+    budget->sharers++;
+  }
+  __u64 sharers =
+      budget->sharers > budget->sharers_before ? budget->sharers : budget->sharers_before;
+  /* Without a rate no second has anything of its own to share. */
+  return budget->rate_q16 && sharers > 1 && share->spent &&
+         (share->spent + 1) * TOKEN_Q16 * sharers > budget->rate_q16;
+}
+
+static __always_inline struct budget_share *share_of(struct budget *budget, __u32 client_hash,
+                                                     __u32 second) {
+  return &budget->shares[hash_again(client_hash, second >> SHARE_SEED_SHIFT) & (BUDGET_SHARES - 1)];
+}
+
 /* Takes one token; false: there is none, or it is another's. While less than half of the burst is
  * left, each of the clients that ask has its share of a second's tokens and no more, so that one who
- * hammers does not spend what the others are to have. Clients are told apart by hash, anew every few
- * seconds: who shares with a hammer does not share for long. Exact on any number of CPUs: the bucket
- * has a lock, which only retries take. */
-static __noinline bool spend_token(__u32 service_id, __u32 client_hash, __u64 now_ns) {
+ * hammers does not spend what the others are to have. Exact on any number of CPUs: the bucket has a
+ * lock, which only retries take. Global: verified once. */
+__noinline int spend_token(__u32 service_id, __u32 client_hash, __u64 now_ns) {
   struct budget *budget = bpf_map_lookup_elem(&budgets, &service_id);
   __u32 second = now_ns >> BUDGET_SECOND_SHIFT;
-  __u32 place = hash_again(client_hash, second >> SHARE_SEED_SHIFT) & (BUDGET_SHARES - 1);
   bool spent = false;
 
-  if (!budget) return true;
-  struct budget_share *share = &budget->shares[place];
+  if (!budget) return 1;
+  struct budget_share *share = share_of(budget, client_hash, second);
   bpf_spin_lock(&budget->lock);
   /* Clocks of two CPUs may differ by a little: time does not run back. */
   __u64 elapsed_ns = now_ns > budget->filled_ns ? now_ns - budget->filled_ns : 0;
@@ -45,23 +71,7 @@ static __noinline bool spend_token(__u32 service_id, __u32 client_hash, __u64 no
   __u64 tokens_q16 = budget->tokens_q16 + earned_q16;
   if (earned_q16) budget->filled_ns += elapsed_ns;
   if (tokens_q16 > budget->burst_q16) tokens_q16 = budget->burst_q16;
-  if (budget->second != second) {
-    budget->sharers_before = budget->second + 1 == second ? budget->sharers : 0;
-    budget->sharers = 0;
-    budget->second = second;
-  }
-  if (share->second != second) {
-    share->second = second;
-    share->spent = 0;
-    budget->sharers++;
-  }
-  __u64 sharers =
-      budget->sharers > budget->sharers_before ? budget->sharers : budget->sharers_before;
-  __u64 spent_q16 = share->spent * TOKEN_Q16;
-  /* Without a rate no second has tokens of its own to share. */
-  bool unfair = budget->rate_q16 && sharers > 1 && share->spent &&
-                2 * tokens_q16 < budget->burst_q16 &&
-                (spent_q16 + TOKEN_Q16) * sharers > budget->rate_q16;
+  bool unfair = is_unfair(budget, share, second) && 2 * tokens_q16 < budget->burst_q16;
   if (tokens_q16 >= TOKEN_Q16 && !unfair) {
     tokens_q16 -= TOKEN_Q16;
     budget->admitted++;
@@ -76,6 +86,27 @@ static __noinline bool spend_token(__u32 service_id, __u32 client_hash, __u64 no
   return spent;
 }
 
+/* A new connection to a service that is near its limit: one who asks for more than its share of what
+ * can be answered is refused from three quarters of the limit on, so that the last quarter is for
+ * those who ask for less. Below that nobody is, and nothing is kept idle. */
+__noinline int take_share(__u32 service_id, __u32 client_hash, __u64 now_ns) {
+  struct budget *budget = bpf_map_lookup_elem(&admissions, &service_id);
+  __u32 second = now_ns >> BUDGET_SECOND_SHIFT;
+
+  if (!budget || !budget->rate_q16) return 1;
+  struct budget_share *share = share_of(budget, client_hash, second);
+  bpf_spin_lock(&budget->lock);
+  bool unfair = is_unfair(budget, share, second);
+  if (unfair) {
+    budget->refused_unfair++;
+  } else {
+    budget->admitted++;
+    share->spent++;
+  }
+  bpf_spin_unlock(&budget->lock);
+  return !unfair;
+}
+
 /* VERDICT_FORWARDED, or the verdict with which a new connection is refused. */
 static __noinline __u32 admit(const struct service *service, const struct attempt *attempt,
                               __u64 now_ns) {
@@ -85,6 +116,9 @@ static __noinline __u32 admit(const struct service *service, const struct attemp
   if (service->flags & SERVICE_ADMIT) {
     struct inflight *waiting = bpf_map_lookup_elem(&svc_inflight, &service_id);
     if (waiting && is_over(waiting, retry)) return retry ? VERDICT_RETRY_OVER_LIMIT : VERDICT_OVER_LIMIT;
+    if (waiting && waiting->limit && 4 * waiting->requests > 3 * (__s64)waiting->limit &&
+        !take_share(service_id, attempt->client_hash, now_ns))
+      return retry ? VERDICT_RETRY_OVER_LIMIT : VERDICT_OVER_LIMIT;
   }
   if (retry && (service->flags & SERVICE_BUDGET) &&
       !spend_token(service_id, attempt->client_hash, now_ns))

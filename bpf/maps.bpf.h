@@ -260,6 +260,18 @@ struct {
   __type(value, struct budget);
 } budgets SEC(".maps");
 
+/* admissions: who has had what of a service that is near its limit of requests in flight.
+ * Key: service id.  Value: struct budget, of which `rate_q16` is what the service can answer (0: all
+ * may ask for what they like) and tokens mean nothing.
+ * Writer: balancer, at new connections beyond three quarters of the limit; agent (rate), under the
+ * lock.  Reader: agent, people.  Size: highest configured id + 1. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 2);
+  __type(key, __u32);
+  __type(value, struct budget);
+} admissions SEC(".maps");
+
 /* service_stats: first attempts, retries and what was done about them.
  * Key: service id.  Value: struct service_stats, one a CPU.
  * Writer: balancer.  Reader: agent, people.  Size: highest configured id + 1. */

@@ -375,7 +375,8 @@ struct budget_share {
 };
 
 /* A token bucket for the retries of one service (SRE's retry budget). One token is one retry; held
- * in 2^-16 tokens. Rate and burst are written by A, the rest by X under the lock. */
+ * in 2^-16 tokens. Rate and burst are written by A, the rest by X under the lock. In `admissions`:
+ * of all new connections, by rate and shares alone. */
 struct budget {
   struct bpf_spin_lock lock;
   __u32 rate_q16;    /* tokens a second */

@@ -122,7 +122,7 @@ int Balancer::load(const LoadOptions& options) {
     bpf_map__set_max_entries(map, kBackends);
   }
   for (bpf_map* map : {skeleton_->maps.service_stats, skeleton_->maps.svc_inflight,
-                       skeleton_->maps.budgets, skeleton_->maps.retry_counts,
+                       skeleton_->maps.budgets, skeleton_->maps.admissions, skeleton_->maps.retry_counts,
                        skeleton_->maps.retry_odds, skeleton_->maps.service_views}) {
     bpf_map__set_max_entries(map, kServices);
   }
@@ -261,7 +261,7 @@ void Balancer::reset() {
   clear_hash<bpf::backend_key>("backend_ids");
   clear_hash<bpf::route_key>("routes");
   for (const char* map : {"backend_stats", "service_stats", "verdicts", "inflight", "svc_inflight",
-                          "budgets", "pending", "schedules", "retry_counts", "client_filter", "address_filter", "backends",
+                          "budgets", "admissions", "pending", "schedules", "retry_counts", "client_filter", "address_filter", "backends",
                           "models", "backend_views", "service_views", "kernel_risks"}) {
     clear_array(map);
   }
@@ -392,6 +392,20 @@ void Balancer::set_limits(std::uint32_t id, bool of_service, std::uint64_t limit
 
 void Balancer::set_budget(std::uint16_t service, const bpf::budget& budget) {
   update("budgets", std::uint32_t{service}, budget);
+}
+
+void Balancer::set_service_inflight(std::uint16_t service, std::int64_t requests) {
+  auto place = lookup<bpf::inflight>("svc_inflight", std::uint32_t{service}).value();
+  place.requests = requests;
+  update("svc_inflight", std::uint32_t{service}, place);
+}
+
+void Balancer::set_admissions(std::uint16_t service, const bpf::budget& shares) {
+  update("admissions", std::uint32_t{service}, shares);
+}
+
+bpf::budget Balancer::admissions(std::uint16_t service) {
+  return lookup<bpf::budget>("admissions", std::uint32_t{service}).value();
 }
 
 bpf::budget Balancer::budget(std::uint16_t service) {

@@ -119,6 +119,9 @@ class Balancer {
   void set_backend(std::uint32_t id, const bpf::backend& backend);
   void set_limits(std::uint32_t id, bool of_service, std::uint64_t limit,
                   std::uint64_t retry_limit);
+  void set_service_inflight(std::uint16_t service, std::int64_t requests);
+  void set_admissions(std::uint16_t service, const bpf::budget& shares);
+  bpf::budget admissions(std::uint16_t service);
   void set_budget(std::uint16_t service, const bpf::budget& budget);
   void set_retry_odds(std::uint16_t service, const bpf::retry_odds& odds);
   bpf::retry_counts retry_counts(std::uint16_t service);  // summed over the CPUs

@@ -74,7 +74,7 @@ std::string Instance::load() {
   const auto& maps = balancer_->maps;
   for (bpf_map* map : {maps.backends, maps.weights, maps.backend_stats, maps.inflight})
     bpf_map__set_max_entries(map, options_.backends);
-  for (bpf_map* map : {maps.service_stats, maps.svc_inflight, maps.budgets,
+  for (bpf_map* map : {maps.service_stats, maps.svc_inflight, maps.budgets, maps.admissions,
                        maps.retry_counts, maps.retry_odds})
     bpf_map__set_max_entries(map, options_.services);
   bpf_map__set_max_entries(maps.verdicts, options_.services * bpf::VERDICTS);

@@ -48,6 +48,26 @@ TEST(RetryAllowance, IsAsManyAsFirstAttemptsWhileNothingWaitsAndRetriesHelp) {
   EXPECT_NEAR(service.ratio(), 1, 0.01);
 }
 
+TEST(RetryAllowance, SavesUpLessWhileAWaveIsForeseen) {
+  Service service;
+  service.run(15s);
+  RetryAllowance& allowance = service.allowance;
+  EXPECT_NEAR(allowance.burst(1), 1000, 10);
+  const auto foresee = [&](double due) {
+    allowance.tick(static_cast<std::uint64_t>(service.first += 100), false, 100ms, due);
+  };
+  foresee(500);  // less than a second admits
+  EXPECT_NEAR(allowance.burst(1), 1000, 10);
+  foresee(4000);
+  EXPECT_NEAR(allowance.burst(1), 250, 10);
+  EXPECT_NEAR(allowance.rate_per_s(), 1000, 10);  // they come in, but not all at once
+  foresee(1e6);
+  EXPECT_NEAR(allowance.burst(1), 100, 10);
+  EXPECT_NEAR(allowance.burst(0.5), 50, 5);
+  foresee(0);
+  EXPECT_NEAR(allowance.burst(1), 1000, 10);
+}
+
 TEST(RetryAllowance, ClosesAtOnceWhenRequestsAreOverdueAndOpensOverASecond) {
   Service service;
   service.run(15s);

@@ -121,6 +121,7 @@ class Agent {
   const std::vector<std::string>& degraded() const { return path_.degraded(); }
   const std::string& hedge_failure() const { return hedge_failure_; }  // "": SYNs can be hedged
   RetryAllowance retries(std::uint32_t service_id) const;
+  double retries_due(std::uint32_t service_id) const;  // within the next second, as foreseen
   // As of the last tick, whether it is in force or not.
   AdmissionDecision admission(std::uint32_t service_id) const;
   EdgeReading edge(std::uint32_t service_id) const;
@@ -258,7 +259,7 @@ class Agent {
   ServiceLoop* find_service(std::uint32_t service_id) { return loop_.find_service(service_id); }
   void expire(const bpf::half_open& flow);
   void count_losses();
-  void update_limits(const ServiceLoop& service, std::chrono::nanoseconds elapsed);
+  Result<void> update_limits(const ServiceLoop& service, std::chrono::nanoseconds elapsed);
   Result<void> write_budget(const ServiceLoop& service);
   // How old a SYN is that is to be hedged; 0: none is now.
   std::uint64_t hedge_after_ns(const ServiceLoop& service, std::chrono::nanoseconds elapsed);

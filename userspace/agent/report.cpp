@@ -165,12 +165,14 @@ json::object verdicts_json(std::span<const std::uint64_t> counts) {
 json::object admission_json(const Agent& agent, const ServiceLoop& service) {
   const AdmissionDecision admission = agent.admission(service.config().id);
   const ServiceConfig& config = service.config();
+  const Result<bpf::budget> shared = agent.tables().read_admissions(config.id);
   return {{"enabled", config.admission},
           {"acts", config.admission && config.acts(config.modes.admission) && !service.held()},
           {"limit", admission.limit},
           {"max_inflight", config.max_inflight},
           {"capacity_per_s", admission.capacity_per_s},
-          {"saturated", admission.saturated}};
+          {"saturated", admission.saturated},
+          {"refused_unfair", shared ? shared->refused_unfair : 0}};
 }
 
 json::object service_json(const Agent& agent, const ServiceLoop& service) {
@@ -339,6 +341,7 @@ json::object budget_json(const Agent& agent, const ServiceLoop& service,
           {"idle_ratio", settings.idle_ratio},
           {"open", retries.open()},
           {"first_attempts_per_s", retries.first_attempts_per_s()},
+          {"due_within_1s", agent.retries_due(service.config().id)},
           {"lost_events_share", agent.losses().lost_share()},
           {"rate_per_s", rate},
           {"burst", burst},

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "bpf/odds.h"
+
 namespace petrel {
 namespace {
 
@@ -14,6 +16,9 @@ std::uint64_t older_than(const std::vector<WaitingGroup>& groups, std::uint64_t 
   }
   return count;
 }
+
+// A reload may have taken a sum back.
+std::uint64_t since(std::uint64_t now, std::uint64_t then) { return now > then ? now - then : 0; }
 
 }  // namespace
 
@@ -49,8 +54,11 @@ void ServiceLimits::tick(const ServiceLoop& service, const bpf::service_stats& s
     input.answered += it.answered;
     input.waiting += it.waiting;
   }
-  follow_edge(stats, input);
-  allowance_.tick(stats.first_attempts, admission_.decision().saturated, elapsed);
+  const bpf::service_stats before = before_.value_or(stats);
+  before_ = stats;
+  follow_edge(stats, before, input);
+  follow_failures(stats, before, elapsed);
+  allowance_.tick(stats.first_attempts, admission_.decision().saturated, elapsed, retries_due());
 }
 
 void ServiceLimits::on_event(const bpf::event& event) {
@@ -62,11 +70,20 @@ void ServiceLimits::on_event(const bpf::event& event) {
   }
 }
 
-void ServiceLimits::follow_edge(const bpf::service_stats& stats, EdgeInput input) {
-  const bpf::service_stats before = before_.value_or(stats);
-  before_ = stats;
-  // A reload may have taken a sum back.
-  const auto since = [](std::uint64_t now, std::uint64_t then) { return now > then ? now - then : 0; };
+void ServiceLimits::follow_failures(const bpf::service_stats& stats,
+                                    const bpf::service_stats& before,
+                                    std::chrono::nanoseconds elapsed) {
+  RetryForecast::Failures failures{};
+  for (std::uint8_t kind = 1; kind < bpf::FAILURE_KINDS; ++kind) {
+    failures[bpf::retry_cause(kind)] += since(stats.failures[kind], before.failures[kind]);
+  }
+  failures[bpf::CAUSE_REFUSED] +=
+      since(stats.shed, before.shed) + since(stats.shed_retries, before.shed_retries);
+  forecast_.tick(elapsed, failures);
+}
+
+void ServiceLimits::follow_edge(const bpf::service_stats& stats, const bpf::service_stats& before,
+                                EdgeInput input) {
   input.first_attempts = since(stats.first_attempts, before.first_attempts);
   input.retries = since(stats.retries, before.retries);
   for (std::size_t kind = 1; kind < bpf::FAILURE_KINDS; ++kind) {

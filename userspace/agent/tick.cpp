@@ -47,7 +47,7 @@ Result<void> Agent::tick(std::uint64_t now_ns, std::chrono::nanoseconds elapsed)
         moves.add(service.config().id, changes);
         write_decisions(service, changes);
         if (service.is_leaving()) return;
-        update_limits(service, elapsed);
+        if (auto updated = update_limits(service, elapsed); !updated) done = updated;
         if (auto written = write_budget(service); !written) done = written;
       });
   if (!done) return done;
@@ -157,7 +157,7 @@ void Agent::count_losses() {
   features_.set_lost_share(losses_.lost_share());
 }
 
-void Agent::update_limits(const ServiceLoop& service, std::chrono::nanoseconds elapsed) {
+Result<void> Agent::update_limits(const ServiceLoop& service, std::chrono::nanoseconds elapsed) {
   const std::uint32_t id = service.config().id;
   ServiceLimits& limits = limits_[id];
   const std::int32_t usual_log2_q16 = features_.snapshot()->service(id).usual_response_log2_q16;
@@ -166,6 +166,9 @@ void Agent::update_limits(const ServiceLoop& service, std::chrono::nanoseconds e
   const ServiceConfig& config = service.config();
   const bool in_force = config.admission && config.acts(config.modes.admission) && !service.held();
   tables_->write_limit(config, in_force ? limits.admission().limit : 0);
+  // A limit set by hand is shared, too.
+  const bool shared = in_force && (limits.admission().limit > 0 || config.max_inflight > 0);
+  return tables_->write_shared_rate(id, shared ? limits.admission().capacity_per_s : 0);
 }
 
 // From what requests have taught of retries so far to the odds by which they are told.
@@ -177,6 +180,7 @@ Result<void> Agent::learn_retries() {
     const std::uint32_t id = service.config().id;
     RetryFit& fit = retry_fits_.try_emplace(id, config_.agent.retry_window).first->second;
     const bpf::retry_odds odds = fit.update((**counts)[id], monotonic_ns());
+    limits_[id].learn_retries(fit.sums());
     if (auto written = tables_->write_retry_odds(id, odds); !written) return written;
   }
   return {};
@@ -188,12 +192,17 @@ Result<void> Agent::write_budget(const ServiceLoop& service) {
   limits.set_budget(service.config().budget);
   const double rate = limits.retries().rate_per_s();
   log_budget(service, rate, monotonic_ns());
-  return tables_->write_budget(id, rate, rate * service.config().budget.burst_s);
+  return tables_->write_budget(id, rate, limits.retries().burst(service.config().budget.burst_s));
 }
 
 RetryAllowance Agent::retries(std::uint32_t service_id) const {
   const auto found = limits_.find(service_id);
   return found == limits_.end() ? RetryAllowance() : found->second.retries();
+}
+
+double Agent::retries_due(std::uint32_t service_id) const {
+  const auto found = limits_.find(service_id);
+  return found == limits_.end() ? 0 : found->second.retries_due();
 }
 
 EdgeReading Agent::edge(std::uint32_t service_id) const {

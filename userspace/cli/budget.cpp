@@ -50,8 +50,8 @@ int run_budget(const BudgetArguments& arguments) {
     std::cout << *body << '\n';
     return 0;
   }
-  fmt::print("{:<15} {:<8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8} {:>5} {:>7} {:>9} {:>9} {:>9}\n", "service",
-             "state", "rate/s", "tokens", "of burst", "first/s", "ratio", "if idle", "open", "min/s",
+  fmt::print("{:<15} {:<8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8} {:>5} {:>7} {:>9} {:>9} {:>9}\n", "service",
+             "state", "rate/s", "tokens", "of burst", "first/s", "due/s", "ratio", "if idle", "open", "min/s",
              "admitted", "refused", "of unfair");
   const json::value parsed = json::parse(*body);
   for (const json::value& budget : parsed.at("services").as_array()) {
@@ -59,10 +59,11 @@ int run_budget(const BudgetArguments& arguments) {
     const char* state = !budget.at("enabled").as_bool() ? "off"
                         : budget.at("acts").as_bool()   ? "on"
                                                         : "shadow";
-    fmt::print("{:<15} {:<8} {:>8.1f} {:>8.1f} {:>9.1f} {:>8.1f} {:>8.3f} {:>8.3f} {:>5.2f} {:>7.1f} {:>9} "
+    fmt::print("{:<15} {:<8} {:>8.1f} {:>8.1f} {:>9.1f} {:>8.1f} {:>8.1f} {:>8.3f} {:>8.3f} {:>5.2f} {:>7.1f} {:>9} "
                "{:>9} {:>9}\n",
                budget.at("service").as_string().c_str(), state, number("rate_per_s"),
-               number("tokens"), number("burst"), number("first_attempts_per_s"), number("ratio"),
+               number("tokens"), number("burst"), number("first_attempts_per_s"),
+               number("due_within_1s"), number("ratio"),
                number("idle_ratio"), number("open"), number("min_per_s"), number("admitted"),
                number("refused"), number("refused_unfair"));
   }

@@ -111,12 +111,14 @@ void print_service(const json::object& service) {
                "connections {} refused, retries first\n",
                number(admission.at("capacity_per_s")), limit,
                admission.at("acts").as_bool() ? "are" : "would be");
+    fmt::print("  of clients that ask for more than their share {} were refused before that\n",
+               number(admission.at("refused_unfair")));
   }
   print_edge(service.at("edge").as_object());
   print_self_check(service.at("self_check").as_object(), text(service.at("name")));
   for (const json::value& it : service.at("overrides").as_array()) print_override(it.as_object());
-  fmt::print("  {:<15} {:>7} {:>7} {:>7} {:<11} {:>7} {:>8} {:>9} {:>9} {:>9} {:>10}\n", "backend",
-             "weight", "share", "risk", "reason", "waiting", "conns", "answers", "failures",
+  fmt::print("  {:<15} {:>7} {:>7} {:>7} {:<11} {:>8} {:>8} {:>7} {:>8} {:>9} {:>9} {:>9} {:>10}\n", "backend",
+             "weight", "share", "risk", "reason", "asked/s", "most/s", "waiting", "conns", "answers", "failures",
              "conn p50", "resp p50");
   for (const json::value& item : service.at("backends").as_array()) {
     const json::object& backend = item.as_object();
@@ -126,11 +128,14 @@ void print_service(const json::object& service) {
                              "overloads", "server_errors"}) {
       failures += number(wire.at(kind));
     }
-    fmt::print("  {:<15} {:>6.1f}% {:>6.1f}% {:>7.3f} {:<11} {:>7} {:>8} {:>9} {:>9} {:>6.0f} us "
+    fmt::print("  {:<15} {:>6.1f}% {:>6.1f}% {:>7.3f} {:<11} {:>8.1f} {:>8} {:>7} {:>8} {:>9} {:>9} {:>6.0f} us "
                "{:>7.2f} ms\n",
                text(backend.at("name")), 100 * number(backend.at("factor")),
                100 * number(backend.at("share")), number(backend.at("risk")),
-               text(backend.at("reason")),
+               text(backend.at("reason")), number(backend.at("asked_per_s")),
+               backend.at("capacity_per_s").is_null()
+                   ? std::string("unknown")
+                   : fmt::format("{:.0f}", number(backend.at("capacity_per_s"))),
                number(backend.at("waiting")) + number(backend.at("waiting_syn")),
                number(wire.at("connections")), number(wire.at("answers")), failures,
                number(wire.at("connect_p50_us")), number(wire.at("response_p50_ms")));

@@ -12,6 +12,7 @@ constexpr double kForgetS = 2;       // over which what retries came to fades by
 constexpr double kFewRetries = 10;   // of which nothing is concluded
 constexpr double kUseful = 0.25;     // of retries answered: more than a storm's
 constexpr double kMovePerS = 1;      // of the way from closed to open
+constexpr double kLeastBurst = 0.1;  // of what can be saved up at other times
 
 }  // namespace
 
@@ -40,8 +41,9 @@ void RetryAllowance::count(std::uint64_t first_attempts, std::chrono::nanosecond
 }
 
 void RetryAllowance::tick(std::uint64_t first_attempts, bool saturated,
-                          std::chrono::nanoseconds elapsed) {
+                          std::chrono::nanoseconds elapsed, double due) {
   count(first_attempts, elapsed);
+  due_ = due;
   const double seconds = std::max(std::chrono::duration<double>(elapsed).count(), 0.0);
   const double kept = std::exp(-seconds / kForgetS);
   answered_ *= kept;
@@ -64,6 +66,12 @@ double RetryAllowance::rate_per_s() const {
   const double more = std::max(settings_.idle_ratio - settings_.ratio, 0.0);
   const double ratio = settings_.ratio + more * open_;
   return std::max(settings_.min_per_s, ratio * first_attempts_per_s());
+}
+
+double RetryAllowance::burst(double burst_s) const {
+  const double rate = rate_per_s();
+  const double part = due_ > rate ? std::max(rate / due_, kLeastBurst) : 1;
+  return std::max(rate * burst_s * part, 1.0);
 }
 
 }  // namespace petrel

@@ -6,7 +6,8 @@
 // load that the service cannot carry. Where nothing waits for long that is not so, and a retry that
 // would be answered is refused for nothing; so the budget opens to a larger part while no request is
 // overdue at backends of half the weight, and as long as retries are answered. It opens over a
-// second, and closes at once when requests are overdue: a storm is not to be fed.
+// second, and closes at once when requests are overdue: a storm is not to be fed. What can be saved up
+// is less while a wave of retries is foreseen.
 // Pure: time comes in as a number.
 #pragma once
 
@@ -29,10 +30,16 @@ class RetryAllowance {
   // How a retry that was let through went.
   void on_retry(bool answered);
 
-  // `first_attempts`: made ever. `saturated`: as struct AdmissionDecision has it.
-  void tick(std::uint64_t first_attempts, bool saturated, std::chrono::nanoseconds elapsed);
+  // `first_attempts`: made ever. `saturated`: as struct AdmissionDecision has it. `due`: retries that
+  // are to come within the next second (RetryForecast).
+  void tick(std::uint64_t first_attempts, bool saturated, std::chrono::nanoseconds elapsed,
+            double due = 0);
 
   double rate_per_s() const;
+  // How many may be let through at once, where `burst_s` of the rate can be saved up. While more are
+  // to come than a second admits that is less, down to a tenth: clients that wait in back-off for the
+  // same time come at the same time, and what was saved up for them would let them all in together.
+  double burst(double burst_s) const;
   // First attempts a second over the last 10 s; over what there was so far until then. A window and no
   // running mean: what retries crowd out today still counts, and one quiet second is no quiet service.
   double first_attempts_per_s() const;
@@ -56,6 +63,7 @@ class RetryAllowance {
   double answered_ = 0;
   double failed_ = 0;
   double open_ = 1;
+  double due_ = 0;
 };
 
 }  // namespace petrel

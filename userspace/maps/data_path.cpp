@@ -48,7 +48,7 @@ struct Wanted {
   const char* setting = nullptr;  // tables of flows: never replaced
 };
 
-std::array<Wanted, 19> wanted_maps(const AgentConfig& agent, const MapSizes& sizes) {
+std::array<Wanted, 20> wanted_maps(const AgentConfig& agent, const MapSizes& sizes) {
   const std::uint32_t backends = std::min<std::uint32_t>(with_headroom(sizes.backends), MAX_BACKENDS);
   const std::uint32_t services = std::min<std::uint32_t>(with_headroom(sizes.services), MAX_SERVICES);
   const std::uint32_t spare =
@@ -63,6 +63,7 @@ std::array<Wanted, 19> wanted_maps(const AgentConfig& agent, const MapSizes& siz
            {"service_views", sizes.services, services},
            {"svc_inflight", sizes.services, services},
            {"budgets", sizes.services, services},
+           {"admissions", sizes.services, services},
            {"retry_counts", sizes.services, services},
            {"retry_odds", sizes.services, services},
            {"verdicts", sizes.services * bpf::VERDICTS, services * bpf::VERDICTS},

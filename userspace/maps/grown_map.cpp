@@ -35,7 +35,7 @@ Result<Shape> shape_of(int fd, const std::string& name) {
   if (shape.per_cpu) {
     shape.stride = (shape.stride + 7) / 8 * 8 * static_cast<std::size_t>(libbpf_num_possible_cpus());
   }
-  if (name == "budgets") shape.flags = BPF_F_LOCK;  // its values hold one
+  if (name == "budgets" || name == "admissions") shape.flags = BPF_F_LOCK;  // their values hold one
   return shape;
 }
 

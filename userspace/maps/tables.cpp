@@ -87,6 +87,19 @@ Result<void> prune(int map_fd, const Keep& keep) {
   return {};
 }
 
+Result<bpf::budget> read_bucket(int map_fd, std::uint32_t service_id) {
+  bpf::budget bucket{};
+  const int rc = bpf_map_lookup_elem_flags(map_fd, &service_id, &bucket, BPF_F_LOCK);
+  if (rc != 0) return bpf_error(rc, "read a budget");
+  return bucket;
+}
+
+Result<void> write_bucket(int map_fd, std::uint32_t service_id, const bpf::budget& bucket) {
+  const int rc = bpf_map_update_elem(map_fd, &service_id, &bucket, BPF_F_LOCK);
+  if (rc != 0) return bpf_error(rc, "write a budget");
+  return {};
+}
+
 }  // namespace
 
 Result<Tables> Tables::open(const DataPath& path) {
@@ -98,6 +111,7 @@ Result<Tables> Tables::open(const DataPath& path) {
   tables.backends_fd_ = path.map_fd("backends");
   tables.vips_fd_ = path.map_fd("vips");
   tables.budgets_fd_ = path.map_fd("budgets");
+  tables.admissions_fd_ = path.map_fd("admissions");
   tables.retry_odds_fd_ = path.map_fd("retry_odds");
   tables.backend_ids_fd_ = path.map_fd("backend_ids");
   tables.weights_fd_ = path.map_fd("weights");
@@ -292,10 +306,11 @@ void Tables::write_limit(const ServiceConfig& service, std::uint64_t learned) {
 }
 
 Result<bpf::budget> Tables::read_budget(std::uint32_t service_id) const {
-  bpf::budget budget{};
-  const int rc = bpf_map_lookup_elem_flags(budgets_fd_, &service_id, &budget, BPF_F_LOCK);
-  if (rc != 0) return bpf_error(rc, "read budget");
-  return budget;
+  return read_bucket(budgets_fd_, service_id);
+}
+
+Result<bpf::budget> Tables::read_admissions(std::uint32_t service_id) const {
+  return read_bucket(admissions_fd_, service_id);
 }
 
 // Between the read and the write a retry may spend a token: that one is not lost count of by more
@@ -313,8 +328,18 @@ Result<void> Tables::write_budget(std::uint32_t service_id, double per_s, double
     budget->tokens_q16 = burst_q16;
     budget->filled_ns = monotonic_ns();
   }
-  const int rc = bpf_map_update_elem(budgets_fd_, &service_id, &*budget, BPF_F_LOCK);
-  if (rc != 0) return bpf_error(rc, "write budget");
+  return write_bucket(budgets_fd_, service_id, *budget);
+}
+
+Result<void> Tables::write_shared_rate(std::uint32_t service_id, double per_s) {
+  const std::uint32_t rate_q16 = saturated_q16(per_s);
+  const auto before = shared_rates_.find(service_id);
+  if (before != shared_rates_.end() && before->second == rate_q16) return {};
+  auto admissions = read_admissions(service_id);
+  if (!admissions) return admissions.error();
+  admissions->rate_q16 = rate_q16;
+  if (auto written = write_bucket(admissions_fd_, service_id, *admissions); !written) return written;
+  shared_rates_[service_id] = rate_q16;
   return {};
 }
 
@@ -324,9 +349,7 @@ Result<void> Tables::set_tokens(std::uint32_t service_id, double tokens) {
   budget->tokens_q16 =
       std::min(budget->burst_q16, static_cast<__u64>(std::max(tokens, 0.0) * kOneQ16));
   budget->filled_ns = monotonic_ns();
-  const int rc = bpf_map_update_elem(budgets_fd_, &service_id, &*budget, BPF_F_LOCK);
-  if (rc != 0) return bpf_error(rc, "write budget");
-  return {};
+  return write_bucket(budgets_fd_, service_id, *budget);
 }
 
 Result<void> Tables::write_tap_filter(const bpf::tap_wish& wish) {

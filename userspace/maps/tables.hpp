@@ -60,6 +60,10 @@ class Tables {
   // Retries a second that the service may spend, and how many can be saved up. Keeps what is saved.
   Result<void> write_budget(std::uint32_t service_id, double per_s, double burst);
   Result<bpf::budget> read_budget(std::uint32_t service_id) const;
+  // What clients share of a service near its limit: how much it answers in a second; 0: nothing is
+  // shared, whoever comes first is served.
+  Result<void> write_shared_rate(std::uint32_t service_id, double per_s);
+  Result<bpf::budget> read_admissions(std::uint32_t service_id) const;
   Result<void> set_tokens(std::uint32_t service_id, double tokens);
 
   // How soon and how often what failed is repeated, by which retries are told.
@@ -89,6 +93,8 @@ class Tables {
   int services_fd_ = -1;
   int vips_fd_ = -1;
   int budgets_fd_ = -1;
+  int admissions_fd_ = -1;
+  std::map<std::uint32_t, std::uint32_t> shared_rates_;  // by service id, as last written
   int retry_odds_fd_ = -1;
   std::vector<std::optional<bpf::weight>> weights_;  // by backend id, as last written
   int backends_fd_ = -1;

@@ -20,6 +20,7 @@ class AdmissionLimit : public InflightLimit {
     return admission_.overdue_ns(patience_ns, usual_ns);
   }
 
+  double capacity_per_s() const { return admission_.decision().capacity_per_s; }
   bool saturated() const override { return admission_.decision().saturated; }
 
  private:

@@ -43,21 +43,27 @@ void Simulation::on_arrival() {
   }
   Request& request = requests_[index];
   request.arrival_ns = cluster_.now_ns;
-  request.client = clients_.below(scenario_.clients.addresses);
+  const double hammer_share = rate_step_ == 0 ? 0 : scenario_.rate_steps[rate_step_ - 1].hammer_share;
+  // Nothing is drawn where there are none: the other scenarios stay as they are.
+  request.hammers = hammer_share > 0 && clients_.uniform() < hammer_share;
+  request.client = request.hammers ? scenario_.clients.addresses + clients_.below(scenario_.clients.hammers)
+                                   : clients_.below(scenario_.clients.addresses);
   request.port_seed = clients_.bits();
   ++open_;
   ++conservation_.begun;
-  meter_.on_request(seconds(cluster_.now_ns));
+  if (!request.hammers) meter_.on_request(seconds(cluster_.now_ns));
   begin_attempt(index);
 }
 
 // A retry is known as one where the failure was seen, within the window.
 Flow Simulation::flow_of(const Request& request, std::uint32_t balancer, std::uint64_t hash) const {
-  Flow flow{hash, 1, kNobody};
+  Flow flow{.hash = hash, .client_hash = static_cast<std::uint32_t>(bpf::hash_again(request.client, 1))};
   if (request.failed_balancer != balancer) return flow;
   if (cluster_.now_ns - request.failed_ns > kRetryWindowNs) return flow;
   flow.attempt = request.failed_number + 1;
   flow.previous = request.failed_backend;
+  flow.failed_ns = request.failed_ns;
+  flow.failure = request.failure;
   return flow;
 }
 
@@ -84,6 +90,7 @@ void Simulation::begin_attempt(std::uint32_t request_index) {
     request.failed_balancer = balancer;
     request.failed_backend = flow.previous;
     request.failed_number = flow.attempt;
+    request.failure = bpf::FAILURE_REFUSED;
     fail(request_index);
     return;
   }
@@ -125,7 +132,9 @@ void Simulation::end_request(std::uint32_t index, bool served) {
   const Request& request = requests_[index];
   const std::uint64_t latency_ns = cluster_.now_ns - request.arrival_ns;
   ++(served ? conservation_.served : conservation_.given_up);
-  if (served) {
+  if (request.hammers) {
+    // Of what it got nothing is told.
+  } else if (served) {
     meter_.on_served(seconds(cluster_.now_ns), latency_ns, counts(request));
   } else if (counts(request)) {
     meter_.on_given_up(latency_ns);

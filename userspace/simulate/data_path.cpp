@@ -20,12 +20,33 @@ bool is_over(std::int64_t requests, std::uint64_t limit, std::uint64_t retry_lim
 
 }  // namespace
 
-bool RetryBudget::spend(std::uint64_t now_ns) {
+bool ClientShares::is_unfair(std::uint32_t client_hash, std::uint64_t now_ns, double rate_per_s) {
+  const std::uint64_t second = now_ns >> 30;
+  place_ = bpf::hash_again(client_hash, static_cast<std::uint32_t>(second >> 3)) & (BUDGET_SHARES - 1);
+  Share& share = shares_[place_];
+  if (second_ != second) {
+    sharers_before_ = second_ + 1 == second ? sharers_ : 0;
+    sharers_ = 0;
+    second_ = second;
+  }
+  if (share.second != second) {
+    share = {second, 0};
+    ++sharers_;
+  }
+  const std::uint32_t sharers = std::max(sharers_, sharers_before_);
+  return rate_per_s > 0 && sharers > 1 && share.spent > 0 &&
+         (share.spent + 1.0) * sharers > rate_per_s;
+}
+
+bool RetryBudget::spend(std::uint32_t client_hash, std::uint64_t now_ns) {
   const std::uint64_t elapsed_ns = filled_ns_ == 0 ? 0 : now_ns - filled_ns_;
   tokens_ = std::min(tokens_ + static_cast<double>(elapsed_ns) * 1e-9 * rate_per_s_, burst_);
   filled_ns_ = now_ns;
-  if (tokens_ < 1) return false;
+  const bool unfair =
+      shares_.is_unfair(client_hash, now_ns, rate_per_s_) && 2 * tokens_ < burst_;
+  if (tokens_ < 1 || unfair) return false;
   tokens_ -= 1;
+  shares_.take();
   return true;
 }
 
@@ -91,16 +112,22 @@ std::uint32_t DataPath::choose(const Flow& flow) const {
   return chosen == flow.previous ? backend : chosen;
 }
 
-bool DataPath::admit(bool retry) {
-  if (has(bpf::SERVICE_ADMIT) && is_over(view_.inflight(), limits_.all, limits_.retries, retry)) {
-    return false;
+bool DataPath::admit(const Flow& flow) {
+  const bool retry = flow.attempt > 1;
+  const std::int64_t waiting = view_.inflight();
+  if (has(bpf::SERVICE_ADMIT)) {
+    if (is_over(waiting, limits_.all, limits_.retries, retry)) return false;
+    if (limits_.all != 0 && 4 * waiting > 3 * static_cast<std::int64_t>(limits_.all)) {
+      if (admissions_.is_unfair(flow.client_hash, view_.now_ns(), shared_per_s_)) return false;
+      admissions_.take();
+    }
   }
-  return !retry || !has(bpf::SERVICE_BUDGET) || budget_.spend(view_.now_ns());
+  return !retry || !has(bpf::SERVICE_BUDGET) || budget_.spend(flow.client_hash, view_.now_ns());
 }
 
 Placement DataPath::place(const Flow& flow) {
   const bool retry = flow.attempt > 1;
-  if (!admit(retry)) return {};
+  if (!admit(flow)) return {};
   const std::uint32_t backend = choose(flow);
   if (backend == kNobody || !has(bpf::SERVICE_ADMIT) || !at_limit(backend, retry)) {
     return {backend};

@@ -6,6 +6,7 @@
 // and the odds of a retry label: the simulation says which connection repeats which.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -21,16 +22,35 @@ inline constexpr std::uint32_t kSecondRiskQ16 = 13107;
 inline constexpr std::uint32_t kSecondDraws = 4;
 inline constexpr std::uint64_t kFailoverAfterNs = 150'000'000;
 
+// What clients have had of a second, by shares as in admit.bpf.h.
+class ClientShares {
+ public:
+  // Whether one more is beyond the client's share of so many a second, where several ask.
+  bool is_unfair(std::uint32_t client_hash, std::uint64_t now_ns, double rate_per_s);
+  void take() { ++shares_[place_].spent; }  // for whom is_unfair() was asked
+
+ private:
+  struct Share {
+    std::uint64_t second = 0;
+    std::uint32_t spent = 0;
+  };
+  std::array<Share, BUDGET_SHARES> shares_{};
+  std::size_t place_ = 0;
+  std::uint64_t second_ = 0;
+  std::uint32_t sharers_ = 0, sharers_before_ = 0;
+};
+
 // A token bucket for retries: struct budget.
 class RetryBudget {
  public:
-  void set(double rate_per_s, double burst_s) {
+  void set(double rate_per_s, double burst) {
     rate_per_s_ = rate_per_s;
-    burst_ = rate_per_s * burst_s;
+    burst_ = burst;
   }
-  bool spend(std::uint64_t now_ns);
+  bool spend(std::uint32_t client_hash, std::uint64_t now_ns);
 
  private:
+  ClientShares shares_;
   double rate_per_s_ = 0;
   double burst_ = 0;
   double tokens_ = 0;
@@ -58,6 +78,8 @@ class DataPath {
   RetryBudget& budget() { return budget_; }
   InflightLimits& limits() { return limits_; }
   const InflightLimits& limits() const { return limits_; }
+  // What clients share near the limit; 0: nothing is shared.
+  void set_shared_rate(double per_s) { shared_per_s_ = per_s; }
 
   Placement place(const Flow& flow);
   std::uint32_t move_syn(const StuckSyn& syn) const;
@@ -79,7 +101,7 @@ class DataPath {
   std::uint32_t other_backend(Wanted wanted, std::uint64_t hash) const;
   std::uint32_t second_choice(std::uint32_t first, std::uint64_t hash) const;
   std::uint32_t choose(const Flow& flow) const;
-  bool admit(bool retry);
+  bool admit(const Flow& flow);
 
   BalancerView view_;
   std::uint32_t flags_;
@@ -88,6 +110,8 @@ class DataPath {
   std::span<const std::uint32_t> neutral_;
   RetryBudget budget_;
   InflightLimits limits_;
+  ClientShares admissions_;
+  double shared_per_s_ = 0;
 };
 
 }  // namespace petrel::simulate

@@ -3,8 +3,11 @@
 // path.
 #include <algorithm>
 #include <array>
+#include <utility>
 
+#include "bpf/odds.h"
 #include "control/retry_allowance.hpp"
+#include "label/retry_forecast.hpp"
 #include "loop/loop.hpp"
 #include "simulate/admission_limit.hpp"
 #include "simulate/ring_policy.hpp"
@@ -58,7 +61,10 @@ class PetrelPolicy : public Policy {
       ++facts_.first_attempts;
     }
     const Placement placement = path_.place(flow);
-    if (placement.backend == kNobody) ++facts_.refused;
+    if (placement.backend == kNobody) {
+      ++facts_.refused;
+      note_failure(bpf::FAILURE_REFUSED, flow.attempt);
+    }
     return placement;
   }
   std::uint32_t move_syn(const StuckSyn& syn) override { return path_.move_syn(syn); }
@@ -87,11 +93,18 @@ class PetrelPolicy : public Policy {
       ++facts_.backends[seen.backend].answered;
     }
     if (seen.failure == bpf::FAILURE_ABANDONED) ++facts_.abandoned;
-    if (seen.failure != bpf::FAILURE_NONE && seen.type != bpf::EVENT_MOVED) ++facts_.failures;
+    if (seen.failure != bpf::FAILURE_NONE && seen.type != bpf::EVENT_MOVED) {
+      ++facts_.failures;
+      note_failure(seen.failure, seen.attempt);
+    }
   }
 
   void on_retry(const Flow& flow) override {
     ++facts_.retries;
+    const std::uint32_t cause = bpf::retry_cause(static_cast<std::uint8_t>(flow.failure));
+    const std::uint64_t ticks = (view_.now_ns() - flow.failed_ns) >> 10;
+    retry_sums_.delays[cause][bpf::retry_bucket(static_cast<std::uint32_t>(ticks))] += 1;
+    retry_sums_.retried[cause][attempt_index(flow.attempt - 1)] += 1;
     bpf::event event = event_;
     event.type = bpf::EVENT_RETRY;
     event.time_ns = view_.now_ns();
@@ -111,8 +124,14 @@ class PetrelPolicy : public Policy {
     limit_inflight(elapsed_ns);
     const BudgetConfig& budget = service().budget();
     retries_.set({budget.ratio, budget.min_per_s, budget.idle_ratio});
-    retries_.tick(first_attempts_, judge_.saturated(), std::chrono::nanoseconds(elapsed_ns));
+    const std::chrono::nanoseconds elapsed(elapsed_ns);
+    forecast_.tick(elapsed, std::exchange(failures_, {}));
+    retries_.tick(first_attempts_, judge_.saturated(), elapsed, forecast_.due(std::chrono::seconds(1)));
     set_budget();
+    if ((since_learning_ns_ += elapsed_ns) >= kSecondNs) {
+      since_learning_ns_ = 0;
+      forecast_.learn(retry_sums_);
+    }
   }
 
   void drain(std::uint32_t backend, bool drained) override {
@@ -131,6 +150,15 @@ class PetrelPolicy : public Policy {
 
  private:
   static constexpr std::uint64_t kTickNs = 100'000'000;
+
+  static std::uint32_t attempt_index(std::uint32_t attempt) {
+    return bpf::retry_attempt(static_cast<std::uint8_t>(std::min(attempt, 255U)));
+  }
+  void note_failure(bpf::failure_kind failure, std::uint32_t attempt) {
+    const std::uint32_t cause = bpf::retry_cause(static_cast<std::uint8_t>(failure));
+    ++failures_[cause];
+    retry_sums_.failed[cause][attempt_index(attempt)] += 1;
+  }
 
   ServiceLoop& service() { return loop_.services().front(); }
   const ServiceLoop& service() const { return loop_.services().front(); }
@@ -204,7 +232,7 @@ class PetrelPolicy : public Policy {
   }
 
   void set_budget() {
-    path_.budget().set(retries_.rate_per_s(), service().budget().burst_s);
+    path_.budget().set(retries_.rate_per_s(), retries_.burst(service().budget().burst_s));
   }
 
   void limit_inflight(std::uint64_t elapsed_ns) {
@@ -218,6 +246,7 @@ class PetrelPolicy : public Policy {
     judge_.tick(facts_);
     overdue_ns_ = judge_.overdue_ns(facts_.known_patience_ns, facts_.usual_response_ns);
     if (limit_ != nullptr) path_.limits() = limit_->tick(facts_);
+    path_.set_shared_rate(path_.limits().all == 0 ? 0 : judge_.capacity_per_s());
     std::vector<AdmissionBackend> backends = std::move(facts_.backends);
     for (AdmissionBackend& it : backends) it = {};
     facts_ = {};
@@ -241,6 +270,11 @@ class PetrelPolicy : public Policy {
   AdmissionLimit judge_;  // of whether the service is saturated, by whatever it is limited
   std::unique_ptr<InflightLimit> limit_;
   RetryAllowance retries_;
+  // The agent learns of retries by RetryFit; here it is known which are.
+  RetrySums retry_sums_;
+  RetryForecast forecast_;
+  RetryForecast::Failures failures_{};  // since the last tick
+  std::uint64_t since_learning_ns_ = 0;
   InflightFacts facts_;
   std::uint64_t overdue_ns_ = 0;
   std::vector<WaitingGroup> waiting_syn_, waiting_;  // of the backend at hand

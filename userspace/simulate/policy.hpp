@@ -28,6 +28,9 @@ struct Flow {
   std::uint64_t hash = 0;            // hash_flow() of its addresses and ports
   std::uint32_t attempt = 1;         // 1: first; as labelled by what this balancer has seen fail
   std::uint32_t previous = kNobody;  // the backend that failed the request before
+  std::uint32_t client_hash = 0;
+  std::uint64_t failed_ns = 0;       // when that was
+  bpf::failure_kind failure = bpf::FAILURE_NONE;
 };
 
 struct Placement {

@@ -48,12 +48,14 @@ struct Clients {
   double timeout_ms = 1000;  // of an attempt
   RetryPolicy retry = {};
   double deadline_ms = 0;  // of a request, to count as served in time; 0: whenever it is served
+  std::uint32_t hammers = 0;  // addresses that RateStep::hammer_share comes from; they are not measured
 };
 
 // The rate from then on, as a multiple of Clients::rate_per_s.
 struct RateStep {
   double from_s = 0;
   double factor = 1;
+  double hammer_share = 0;  // of the requests
 };
 
 enum class FaultKind : std::uint8_t {

@@ -104,6 +104,16 @@ Scenario overload() {
   return scenario;
 }
 
+Scenario hammer() {
+  Scenario scenario =
+      busy("hammer", "12 of 4,012 addresses ask for as much as all others, 140 % of capacity, for 10 s", 0.7);
+  scenario.duration_s = 45;
+  cause(scenario, 10, 20);
+  scenario.clients.hammers = 12;
+  scenario.rate_steps = {{10, 2, 0.5}, {20, 1}};
+  return scenario;
+}
+
 Scenario storm(std::string name, std::string what, double outage_s) {
   Scenario scenario = busy(std::move(name), std::move(what), 0.8);
   scenario.duration_s = 40 + outage_s;
@@ -260,6 +270,7 @@ std::vector<Scenario> make_scenarios() {
   list.push_back(all_bad());
   list.push_back(two_faults());
   list.push_back(overload());
+  list.push_back(hammer());
   list.push_back(
       storm("storm", "nobody works for 3 s; clients try again 3 times, 100 ms apart", 3));
   list.push_back(restart());

@@ -188,6 +188,7 @@ void Simulation::settle(std::uint32_t index, bpf::event_type type, bpf::failure_
   request.failed_balancer = attempt.balancer;
   request.failed_backend = attempt.backend;
   request.failed_number = attempt.number;
+  request.failure = failure;
   fail(request_index);
 }
 

@@ -50,6 +50,8 @@ class Simulation {
     std::uint32_t failed_balancer = kNobody;
     std::uint32_t failed_backend = kNobody;
     std::uint32_t failed_number = 0;
+    bpf::failure_kind failure = bpf::FAILURE_NONE;
+    bool hammers = false;
   };
   enum Kind : std::uint8_t {
     kArrival,
@@ -72,7 +74,7 @@ class Simulation {
     return kBeginNs + static_cast<std::uint64_t>(seconds_in * 1e9);
   }
   bool counts(const Request& request) const {
-    return seconds(request.arrival_ns) >= scenario_.measured_from_s;
+    return !request.hammers && seconds(request.arrival_ns) >= scenario_.measured_from_s;
   }
   void set_up_backends();
   void set_up_events();
