@@ -41,7 +41,6 @@ NOTES = [
     "moved_90_ms: from the order to fail until the faulty backends get under a tenth of their "
     "share of new connections and stay there; recovered_ms: from the order to work until goodput "
     "is 95 % of that before",
-    "there is no policy `threshold`: petrel has no such XDP program; petrel simulate has it",
 ]
 
 

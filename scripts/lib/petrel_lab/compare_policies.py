@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import dataclass
 
 from .compare_proxy import CHECK_PORT, Haproxy, Nginx, program_of
+from .compare_threshold import ThresholdKeeper
 from .lab import LabError, endpoint
 
 KERNEL_OFF = ("two_choices = false", "steer_retries = false", "failover = false",
@@ -22,11 +23,14 @@ class Policy:
     service: tuple = ()       # lines of the service
     control: tuple = ()       # lines of the file
     proxy: type | None = None
+    keeper: type | None = None  # what decides beside the agent
 
 
 POLICIES = {policy.name: policy for policy in (
     Policy("static", "petrel, mode neutral: consistent hashing on the configured weights",
            "neutral", KERNEL_OFF),
+    Policy("threshold", "5 failures within 1 s, as XDP counts them, take a backend out for 5 s; looked "
+           "at each 100 ms", "neutral", KERNEL_OFF, keeper=ThresholdKeeper),
     Policy("two-choices", "petrel with two choices alone; weights stay as configured", "act",
            ("two_choices = true", *KERNEL_OFF[1:]), HOLD_WEIGHTS),
     Policy("petrel-weights", "petrel with weights alone", "act", KERNEL_OFF),
@@ -49,10 +53,13 @@ class Balancer:
         self.policy = policy
         self.lab = lab
         self.model = model
+        self.keeper = policy.keeper(lab) if policy.keeper else None
 
     def start(self):
         self.lab.start_agent(self.policy.mode, self.model,
                              service_extra="\n".join(self.policy.service))
+        if self.keeper:
+            self.keeper.start()
 
     def drain(self, i, begins):
         done = subprocess.run(
@@ -64,6 +71,8 @@ class Balancer:
     def check(self):
         if self.lab.agent.poll() is not None:
             raise LabError(f"the agent ended by itself, with {self.lab.agent.returncode}")
+        if self.keeper and self.keeper.failure:
+            raise LabError(self.keeper.failure)
 
     def processes(self):
         return [self.lab.agent.pid]  # nsenter becomes its command
@@ -78,6 +87,8 @@ class Balancer:
         return {key: value for key, value in service.items() if isinstance(value, int)}
 
     def stop(self):
+        if self.keeper:
+            self.keeper.stop()
         self.lab.stop_agent()
 
 
