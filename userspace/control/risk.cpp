@@ -9,6 +9,7 @@ namespace {
 
 constexpr double kOneQ16 = 65536.0;
 constexpr double kNormal95 = 1.959964;
+constexpr double kNewest = 10;  // samples; of three one more or less bad is chance
 
 double probability(std::uint32_t q16) {
   return std::min(q16 / kOneQ16, 1.0);
@@ -59,6 +60,10 @@ void BackendRisk::end_tick(std::chrono::nanoseconds elapsed) {
   const double kept = std::exp2(-std::max(half_lives, 0.0));
   fast_.risk = fast_.risk * kept + added_.risk;
   fast_.samples = fast_.samples * kept + added_.samples;
+  const double room = std::max(kNewest - added_.samples, 0.0);
+  const double left = newest_.samples * kept > room ? room / newest_.samples : kept;
+  newest_.risk = newest_.risk * left + added_.risk;
+  newest_.samples = newest_.samples * left + added_.samples;
   tick_ = added_;
   waiting_ = adding_waiting_;
   added_ = {};
@@ -89,7 +94,7 @@ RiskReading BackendRisk::reading(double service_mean) const {
   reading.slow = slow_;
   reading.answered = static_cast<std::uint64_t>(tick_.samples);
   reading.waiting = static_cast<std::uint64_t>(waiting_.samples);
-  RiskSum fresh = tick_;
+  RiskSum fresh = newest_;
   fresh += waiting_;
   reading.fresh = fresh.mean();
   return reading;

@@ -42,7 +42,9 @@ struct RiskReading {
   double slow = 0;             // mean of the last history_samples, unshrunk, no decay in time
   std::uint64_t answered = 0;  // scored events in this tick
   std::uint64_t waiting = 0;   // requests waiting at this tick
-  double fresh = 0;            // mean risk of these two together; 0 without any
+  // Mean risk of the newest: of these two together, and where they are fewer than 10 of what came
+  // shortly before, too. 0 without any.
+  double fresh = 0;
 };
 
 class BackendRisk {
@@ -74,6 +76,8 @@ class BackendRisk {
     fields("risk_slow_samples", slow_samples_);
     fields("risk_tick", tick_.risk);
     fields("risk_tick_samples", tick_.samples);
+    fields("risk_newest", newest_.risk);
+    fields("risk_newest_samples", newest_.samples);
     fields("risk_waiting", waiting_.risk);
     fields("risk_waiting_samples", waiting_.samples);
   }
@@ -87,6 +91,7 @@ class BackendRisk {
   RiskSum adding_waiting_;  // waiting requests of the tick that is open
   RiskSum fast_;            // decayed, last tick included
   RiskSum tick_;            // events of the last ended tick
+  RiskSum newest_;          // the same, with some of those before where they are few
   RiskSum waiting_;         // waiting at the last ended tick
   double slow_ = 0;
   double slow_samples_ = 0;  // up to history_samples
