@@ -108,12 +108,16 @@ static __noinline int sense_copy(const struct turn *turn, struct segment_copy *c
 
 static __noinline int sense_turn(struct __sk_buff *skb, const struct turn *turn) {
   struct segment_copy *copy = claim_copy();
-  __u32 bytes = skb->len - turn->offset;
+  __u64 bytes = skb->len - turn->offset;
 
   if (!copy) return 0;
   if (bytes > SEGMENT_COPY_BYTES) bytes = SEGMENT_COPY_BYTES;
-  barrier_var(bytes);
-  if (bytes >= sizeof(struct tcphdr) && bytes <= SEGMENT_COPY_BYTES &&
+  /* Each bound by itself: clang would check a difference for both, and the verifier of 6.12 does not see
+   * that the length is not 0. */
+  bytes = seen_anew(bytes);
+  bool whole = bytes >= sizeof(struct tcphdr);
+  bytes = seen_anew(bytes);
+  if (whole && bytes <= SEGMENT_COPY_BYTES &&
       !bpf_skb_load_bytes(skb, turn->offset, copy->bytes, bytes)) {
     copy->bytes_used = bytes;
     sense_copy(turn, copy);
