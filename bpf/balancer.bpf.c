@@ -133,54 +133,55 @@ static __noinline int leave_too_long(struct packet *packet, const struct backend
 
 static __always_inline int to_client(struct xdp_md *ctx, struct packet *packet, __u32 backend_id,
                                      struct backend *backend) {
-  __u32 service_id = backend->service_id;
+  /* The service and the port are the key's from here on: older verifiers count the stack of a chain of
+   * calls in steps of 32 bytes, and have room for each but once. */
   __be16 vip_port_be = backend->vip_port_be ? backend->vip_port_be : packet->source_port_be;
   struct connection_key key = {.client = packet->destination,
                                .client_port_be = packet->destination_port_be,
                                .service_port_be = vip_port_be,
-                               .service_id = service_id};
+                               .service_id = backend->service_id};
   struct connection *connection = bpf_map_lookup_elem(&connections, &key);
 
   tap_backend(backend_id);
-  if (packet_ttl(packet) <= 1) return done(service_id, VERDICT_TTL_EXPIRED, XDP_PASS);
+  if (packet_ttl(packet) <= 1) return done(key.service_id, VERDICT_TTL_EXPIRED, XDP_PASS);
   if (connection && packet->is_tcp && (packet->tcp->syn || packet->tcp->rst) &&
       replaces_connection(packet, &key, backend_id, connection))
     connection = NULL;
   if (connection) {
-    if (connection->backend_id != backend_id) return refuse(service_id, VERDICT_LATE_BACKEND);
-    if (backend->state == BACKEND_REMOVED) return refuse(service_id, VERDICT_GONE_RESET);
+    if (connection->backend_id != backend_id) return refuse(key.service_id, VERDICT_LATE_BACKEND);
+    if (backend->state == BACKEND_REMOVED) return refuse(key.service_id, VERDICT_GONE_RESET);
     if (wire_sensor) sense_backend_segment(ctx, packet, &key, connection);
   } else {
     switch (answer_half_open(ctx, packet, &key, backend_id, backend)) {
       case ANSWER_FORWARD: break;
-      case ANSWER_LATE: return refuse(service_id, VERDICT_LATE_BACKEND);
+      case ANSWER_LATE: return refuse(key.service_id, VERDICT_LATE_BACKEND);
       case ANSWER_MASK:
-        return done(service_id, VERDICT_REFUSAL_MASKED, send_syn_instead(ctx, &key));
-      default: return done(service_id, VERDICT_NO_CONNECTION, XDP_PASS);
+        return done(key.service_id, VERDICT_REFUSAL_MASKED, send_syn_instead(ctx, &key));
+      default: return done(key.service_id, VERDICT_NO_CONNECTION, XDP_PASS);
     }
   }
-  if (packet->fragment == FRAGMENT_FIRST) remember_fragment(packet, service_id, backend_id);
+  if (packet->fragment == FRAGMENT_FIRST) remember_fragment(packet, key.service_id, backend_id);
   __u32 generation = route_generation();
   if (connection && connection->client_hop.ifindex &&
       connection->client_hop_generation == generation) {
     if (is_too_long(packet, connection->client_mtu))
-      return leave_too_long(packet, backend, vip_port_be);
-    rewrite_source(packet, &backend->vip, vip_port_be);
-    return done(service_id, VERDICT_RETURNED, send_to(ctx, packet, &connection->client_hop));
+      return leave_too_long(packet, backend, key.service_port_be);
+    rewrite_source(packet, &backend->vip, key.service_port_be);
+    return done(key.service_id, VERDICT_RETURNED, send_to(ctx, packet, &connection->client_hop));
   }
   struct next_hop *hop =
-      find_hop_of(ctx, packet, &backend->vip, &packet->destination, service_id);
+      find_hop_of(ctx, packet, &backend->vip, &packet->destination, key.service_id);
   struct scratch *work = scratch_at_hand();
   if (hop && work && is_too_long(packet, work->mtu))
-    return leave_too_long(packet, backend, vip_port_be);
-  rewrite_source(packet, &backend->vip, vip_port_be);
-  if (!hop || !work) return done(service_id, VERDICT_KERNEL_ROUTED, XDP_PASS);
+    return leave_too_long(packet, backend, key.service_port_be);
+  rewrite_source(packet, &backend->vip, key.service_port_be);
+  if (!hop || !work) return done(key.service_id, VERDICT_KERNEL_ROUTED, XDP_PASS);
   if (connection) {
     connection->client_hop = *hop;
     connection->client_hop_generation = generation;
     connection->client_mtu = work->mtu < 0xffff ? work->mtu : 0;
   }
-  return done(service_id, VERDICT_RETURNED, send_to(ctx, packet, hop));
+  return done(key.service_id, VERDICT_RETURNED, send_to(ctx, packet, hop));
 }
 
 /* A dsr backend's SYN-ACK that happens to come through us: what it earns is encapsulated. */

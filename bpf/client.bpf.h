@@ -27,13 +27,21 @@ struct arrival {
   const struct packet *packet;
   const struct service *service;
   const struct connection_key *key;
-  __u64 hash;       /* of the flow */
-  __u64 ring_hash;  /* as the service's affinity has it */
+  __u64 hash; /* of the flow */
   __u64 now_ns;
+  __u64 is_syn;
 };
 
 static __always_inline bool is_first_syn(const struct packet *packet) {
   return packet->is_tcp && packet->tcp->syn && !packet->tcp->ack;
+}
+
+/* As the service's affinity has it. */
+static __always_inline __u64 ring_hash_of(const struct arrival *arrival) {
+  const struct service *service = arrival->service;
+
+  if (!service->hash_seed && !(service->flags & SERVICE_AFFINITY)) return arrival->hash;
+  return hash_flow(arrival->key, service->hash_seed, service->flags & SERVICE_AFFINITY);
 }
 
 static __always_inline bool is_reset(const struct packet *packet) {
@@ -96,7 +104,7 @@ static __always_inline void fill_half_open(struct half_open *flow, const struct 
 static __noinline int begin_attempt(const struct arrival *arrival) {
   struct attempt *attempt = attempt_at_hand();
 
-  if (!attempt || !is_first_syn(arrival->packet) || !wire_sensor) return 0;
+  if (!attempt || !arrival->is_syn || !wire_sensor) return 0;
   attempt->client_hash = client_hash(arrival->key);
   identify_syn(arrival->packet, arrival->now_ns, &attempt->who);
   return 0;
@@ -109,7 +117,7 @@ static __noinline __u32 open_flow(const struct arrival *arrival) {
   __u32 service_id = service->service_id;
   __u64 now_ns = arrival->now_ns;
   struct label_work *work = label_at_hand();
-  bool is_syn = is_first_syn(packet);
+  bool is_syn = arrival->is_syn;
   bool begins = is_syn || !packet->is_tcp;
   bool silent = agent_is_silent(now_ns);
 
@@ -119,12 +127,13 @@ static __noinline __u32 open_flow(const struct arrival *arrival) {
   bool admits = is_syn && !silent && (service->flags & (SERVICE_ADMIT | SERVICE_BUDGET));
   __u32 verdict = admits ? admit(service, attempt, now_ns) : VERDICT_FORWARDED;
   if (verdict == VERDICT_FORWARDED) {
-    place(service, arrival->ring_hash, attempt, silent, placement);
+    __u64 ring_hash = ring_hash_of(arrival);
+    place(service, ring_hash, attempt, silent, placement);
     if (!placement->backend_id) return 0;
     if (admits && (service->flags & SERVICE_ADMIT)) {
       __u32 placed = placement->backend_id;
       placement->backend_id =
-          admit_to_backend(service, placed, attempt->number > 1, arrival->ring_hash);
+          admit_to_backend(service, placed, attempt->number > 1, ring_hash);
       if (placement->backend_id != placed) placement->flags |= CONNECTION_OFF_RING;
       if (!placement->backend_id)
         verdict = attempt->number > 1 ? VERDICT_RETRY_OVER_LIMIT : VERDICT_OVER_LIMIT;
@@ -229,7 +238,7 @@ static __noinline __u32 repeat_syn(const struct arrival *arrival, struct half_op
   if (stats) stats->syn_repeats++;
   if ((service->flags & SERVICE_FAILOVER) && !(service->flags & SERVICE_DSR) &&
       !flow->synack_ns && now_ns - flow->sent_ns >= failover_after_ns)
-    other = next_backend(service, flow, arrival->ring_hash, agent_is_silent(now_ns));
+    other = next_backend(service, flow, ring_hash_of(arrival), agent_is_silent(now_ns));
   if (!other) {
     if (stats) stats->packets_in++;
     return flow->backend_id;
@@ -284,27 +293,27 @@ static __noinline __u32 continue_flow(const struct arrival *arrival, struct half
 /* The flow's backend has left the service: its flow is reset or moved, as the service says. */
 static __noinline __u32 leave_gone(const struct arrival *arrival, struct connection *connection) {
   const struct service *service = arrival->service;
-  struct attempt *attempt = attempt_at_hand();
-  struct placement placement = {};
+  struct label_work *work = label_at_hand();
   __u64 now_ns = arrival->now_ns;
 
-  if (!attempt) return 0;
+  if (!work) return 0;
+  struct placement *placement = &work->placement;
   if ((service->flags & SERVICE_RESET_GONE) && arrival->packet->is_tcp) {
     /* The entry stays: what its backend still says of it is to be answered as well. */
     end_connection(arrival->key, connection, CLOSED_BY_US, FAILURE_NONE, now_ns);
     return REFUSED_WITH | VERDICT_GONE_RESET;
   }
-  place(service, arrival->ring_hash, attempt, agent_is_silent(now_ns), &placement);
-  if (!placement.backend_id) return 0;
+  place(service, ring_hash_of(arrival), &work->attempt, agent_is_silent(now_ns), placement);
+  if (!placement->backend_id) return 0;
   struct backend_stats *stats = stats_of_backend(connection->backend_id);
   struct wait wait = wait_of(connection, service->service_id);
   if (stats && (connection->flags & CONNECTION_WAITING))
     end_wait(&wait, stats, connection->request_ns, now_ns);
   if (connection->queued) end_queued(connection, service->service_id, now_ns);
-  connection->backend_id = placement.backend_id;
+  connection->backend_id = placement->backend_id;
   __sync_fetch_and_or(&connection->flags, CONNECTION_MOVED);
   count_verdict(service->service_id, VERDICT_GONE_MOVED);
-  return placement.backend_id;
+  return placement->backend_id;
 }
 
 static __always_inline bool is_gone(__u32 backend_id, __u32 service_id) {
@@ -342,34 +351,34 @@ static __noinline __u32 backend_of(struct xdp_md *ctx, const struct packet *pack
                             .packet = packet,
                             .service = service,
                             .key = key,
-                            .now_ns = clock_ns()};
-  bool is_syn = is_first_syn(packet);
+                            .hash = hash_flow(key, 0, false),
+                            .now_ns = clock_ns(),
+                            .is_syn = is_first_syn(packet)};
 
-  arrival.hash = hash_flow(key, 0, false);
-  arrival.ring_hash = arrival.hash;
-  if (service->hash_seed || (service->flags & SERVICE_AFFINITY))
-    arrival.ring_hash = hash_flow(key, service->hash_seed, service->flags & SERVICE_AFFINITY);
-  if (connection && !is_syn) return leave_gone(&arrival, connection);
+  /* From here on clang knows no more of `arrival` than what it reads there: it would keep a second copy
+   * of each on the stack. */
+  forget(&arrival);
+  if (connection && !arrival.is_syn) return leave_gone(&arrival, connection);
   if (connection && is_old_syn(&arrival, connection)) return connection->backend_id;
 
-  struct half_open *flow = find_half_open(key, arrival.hash);
-  if (flow && is_gone(flow->backend_id, service->service_id)) {
+  struct half_open *flow = find_half_open(arrival.key, arrival.hash);
+  if (flow && is_gone(flow->backend_id, arrival.service->service_id)) {
     end_half_open(flow, CLOSED_BY_US, FAILURE_NONE, arrival.now_ns);
     flow = NULL;
   }
-  if (flow && !is_syn) return continue_flow(&arrival, flow);
+  if (flow && !arrival.is_syn) return continue_flow(&arrival, flow);
   if (flow && !(flow->flags & CONNECTION_ADOPTED) &&
-      flow->syn_seq == bpf_ntohl(packet->tcp->seq))
+      flow->syn_seq == bpf_ntohl(arrival.packet->tcp->seq))
     return repeat_syn(&arrival, flow);
   if (flow) end_half_open(flow, CLOSED_BY_REUSE, FAILURE_NONE, arrival.now_ns);
   /* Here rather than in open_flow(): the stack is 512 bytes for a whole chain of calls. */
   begin_attempt(&arrival);
-  if (is_syn && wire_sensor) {
-    check_pending(key, arrival.now_ns);
-    label_syn(key, arrival.now_ns);
+  if (arrival.is_syn && wire_sensor) {
+    check_pending(arrival.key, arrival.now_ns);
+    label_syn(arrival.key, arrival.now_ns);
   }
   __u32 backend_id = open_flow(&arrival);
-  if (backend_id & REFUSED_WITH) record_refusal(key, arrival.now_ns);
+  if (backend_id & REFUSED_WITH) record_refusal(arrival.key, arrival.now_ns);
   return backend_id;
 }
 

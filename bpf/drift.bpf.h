@@ -10,4 +10,9 @@ static __always_inline __u64 seen_anew(__u64 value) {
   return value;
 }
 
+/* What lies at `what` is to be read anew, not kept in registers and on the stack besides. */
+static __always_inline void forget(const void *what) {
+  asm volatile("" : : "r"(what) : "memory");
+}
+
 #endif

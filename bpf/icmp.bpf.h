@@ -174,6 +174,26 @@ static __always_inline struct icmp *icmp_of(const struct packet *packet) {
   return (void *)(icmp + 1) > packet->data_end ? NULL : icmp;
 }
 
+/* To a backend that answers by way of us: it takes the VIP's place, inside and out. In a function of
+ * its own, lest its stack be encapsulate()'s too. */
+static __noinline int rewrite_to_backend(struct xdp_md *ctx, struct packet *packet,
+                                         struct quoted *quoted, struct backend *backend) {
+  struct icmp *icmp = icmp_of(packet);
+  __u32 service_id = backend->service_id;
+  __be16 port_be = backend->port_be ? backend->port_be : quoted->source_port_be;
+
+  if (!icmp) return unmatched();
+  count_verdict(service_id, VERDICT_ICMP_FORWARDED);
+  __u64 sum = rewrite_quoted(packet, quoted, false, &backend->address, port_be);
+  __u64 outer = rewrite_ip(packet, &packet->destination, &backend->address, true);
+  if (packet->is_v6) sum += outer;
+  icmp->check = checksum_adjust(icmp->check, sum);
+  struct next_hop *hop = &backend->hop;
+  if (!hop->ifindex)
+    hop = find_hop_of(ctx, packet, &packet->source, &backend->address, service_id);
+  return hop ? send_to(ctx, packet, hop) : XDP_PASS;
+}
+
 /* About a reply of a backend: quotes the VIP as its source, was sent to the VIP. */
 static __noinline int error_to_backend(struct xdp_md *ctx, struct packet *packet,
                                        struct quoted *quoted, __u32 service_id) {
@@ -183,9 +203,8 @@ static __noinline int error_to_backend(struct xdp_md *ctx, struct packet *packet
                                .service_id = service_id};
   __u32 backend_id = backend_of_key(&key);
   struct backend *backend = bpf_map_lookup_elem(&backends, &backend_id);
-  struct icmp *icmp = icmp_of(packet);
 
-  if (!backend_id || !backend || backend->service_id != service_id || !icmp) return unmatched();
+  if (!backend_id || !backend || backend->service_id != service_id) return unmatched();
   tap_backend(backend_id);
   if (backend->service_flags & SERVICE_DSR) {
     int action = encapsulate(ctx, packet, backend, hash_flow(&key, 0, false));
@@ -193,16 +212,7 @@ static __noinline int error_to_backend(struct xdp_md *ctx, struct packet *packet
     count_verdict(service_id, action == XDP_DROP ? VERDICT_DROPPED : VERDICT_ICMP_FORWARDED);
     return action;
   }
-  count_verdict(service_id, VERDICT_ICMP_FORWARDED);
-  __be16 port_be = backend->port_be ? backend->port_be : quoted->source_port_be;
-  __u64 sum = rewrite_quoted(packet, quoted, false, &backend->address, port_be);
-  __u64 outer = rewrite_ip(packet, &packet->destination, &backend->address, true);
-  if (packet->is_v6) sum += outer;
-  icmp->check = checksum_adjust(icmp->check, sum);
-  struct next_hop *hop = &backend->hop;
-  if (!hop->ifindex)
-    hop = find_hop_of(ctx, packet, &packet->source, &backend->address, service_id);
-  return hop ? send_to(ctx, packet, hop) : XDP_PASS;
+  return rewrite_to_backend(ctx, packet, quoted, backend);
 }
 
 /* About a client's packet: quotes the backend as its destination, is on its way to the client. */
