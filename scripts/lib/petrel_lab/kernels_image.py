@@ -158,12 +158,12 @@ def make_kernel(cache, packages, busybox):
                         if (p / name).is_dir()), None)
         if not found or modules is None:
             raise ImageError(f"the packages of {name} hold no kernel, or none of its modules")
+        shutil.copy2(found[0], vmlinuz)  # since 7.0 it lies among the modules, which are moved
         merged = folder / "merged"
         shutil.rmtree(merged, ignore_errors=True)
         (merged / "lib/modules").mkdir(parents=True)
         shutil.move(modules / name, merged / "lib/modules" / name)
         run("depmod", "-b", merged, name)
-        shutil.copy2(found[0], vmlinuz)
         lib = merged / "lib/modules"
         (folder / "release").write_text(name, encoding="utf-8")
         keep_first_modules(folder, lib / name)
