@@ -17,9 +17,10 @@
 #define SHARE_SEED_SHIFT 3 /* seconds, as a power of 2, for which two clients may be taken for one */
 #define FILL_NS (1ULL << 32) /* times a 32-bit rate it fits 64 bits; more is earned by the second */
 
-/* Whether one more is beyond its client's share of what a second gives, where several ask. Clients
- * are told apart by hash, anew every few seconds: who shares with a hammer does not share for long.
- * Under the lock. */
+/* Whether one more is beyond its client's share of what a second gives, where several ask, and half of
+ * it: who asks for as much as the others asks for more in one second than in the next. Clients are told
+ * apart by hash, anew every few seconds: who shares with a hammer does not share for long. Under the
+ * lock. */
 static __always_inline bool is_unfair(struct budget *budget, struct budget_share *share,
                                       __u32 second) {
   if (budget->second != second) {
@@ -36,7 +37,7 @@ static __always_inline bool is_unfair(struct budget *budget, struct budget_share
       budget->sharers > budget->sharers_before ? budget->sharers : budget->sharers_before;
   /* Without a rate no second has anything of its own to share. */
   return budget->rate_q16 && sharers > 1 && share->spent &&
-         (share->spent + 1) * TOKEN_Q16 * sharers > budget->rate_q16;
+         2 * (share->spent + 1) * TOKEN_Q16 * sharers > 3ULL * budget->rate_q16;
 }
 
 static __always_inline struct budget_share *share_of(struct budget *budget, __u32 client_hash,

@@ -65,6 +65,8 @@ void ServiceLimits::on_event(const bpf::event& event) {
   if (event.attempt <= 1) return;
   const bool answers = event.type == bpf::EVENT_ANSWER;
   if (!answers && event.failure == bpf::FAILURE_NONE) return;
+  // That cost no backend any work, and says nothing of what the next one will.
+  if (event.failure == bpf::FAILURE_REFUSED) return;
   if (answers || event.type == bpf::EVENT_END) {
     allowance_.on_retry(event.failure == bpf::FAILURE_NONE);
   }

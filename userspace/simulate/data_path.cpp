@@ -35,7 +35,7 @@ bool ClientShares::is_unfair(std::uint32_t client_hash, std::uint64_t now_ns, do
   }
   const std::uint32_t sharers = std::max(sharers_, sharers_before_);
   return rate_per_s > 0 && sharers > 1 && share.spent > 0 &&
-         (share.spent + 1.0) * sharers > rate_per_s;
+         2 * (share.spent + 1.0) * sharers > 3 * rate_per_s;
 }
 
 bool RetryBudget::spend(std::uint32_t client_hash, std::uint64_t now_ns) {

@@ -25,7 +25,7 @@ inline constexpr std::uint64_t kFailoverAfterNs = 150'000'000;
 // What clients have had of a second, by shares as in admit.bpf.h.
 class ClientShares {
  public:
-  // Whether one more is beyond the client's share of so many a second, where several ask.
+  // Whether one more is beyond the client's share of so many a second and half of it, where several ask.
   bool is_unfair(std::uint32_t client_hash, std::uint64_t now_ns, double rate_per_s);
   void take() { ++shares_[place_].spent; }  // for whom is_unfair() was asked
 

@@ -205,6 +205,7 @@ class PetrelPolicy : public Policy {
     if (seen.attempt <= 1) return;
     const bool answers = seen.type == bpf::EVENT_ANSWER;
     if (!answers && (seen.type != bpf::EVENT_END || seen.failure == bpf::FAILURE_NONE)) return;
+    if (seen.failure == bpf::FAILURE_REFUSED) return;
     retries_.on_retry(seen.failure == bpf::FAILURE_NONE);
   }
 
