@@ -10,6 +10,7 @@ import unittest
 from petrel_lab.compare_actions import Actions
 from petrel_lab.compare_aims import AIMS
 from petrel_lab.compare_policies import BASE, POLICIES
+from petrel_lab.compare_threshold import Threshold
 from petrel_lab.compare_scenario import described, fingerprint, moments, times_of
 from petrel_lab.compare_scenarios import SCENARIOS
 from petrel_lab.demo_options import FAULTS
@@ -117,6 +118,30 @@ class Timelines(unittest.TestCase):
                 struck = {i for at_s, _, backends, _ in moments(scenario, 1, quick)
                           for i in backends if at_s == times.before_s}
                 self.assertEqual(struck, set(scenario.faulty), scenario.name)
+
+
+class ThresholdTest(unittest.TestCase):
+    """Five failures within a second take a backend out for five."""
+
+    def test_takes_out_the_one_that_fails_and_lets_it_return(self):
+        rule = Threshold()
+        self.assertEqual(rule.step({"b1": 90, "b2": 7}, 0.0), [])  # what was before is not counted
+        self.assertEqual(rule.step({"b1": 90, "b2": 11}, 0.5), [])
+        self.assertEqual(rule.step({"b1": 90, "b2": 12}, 0.9), ["b2"])
+        self.assertEqual(rule.step({"b1": 90, "b2": 30}, 3.0), [])
+        self.assertEqual(rule.step({"b1": 90, "b2": 34}, 6.0), [])
+        self.assertEqual(rule.step({"b1": 90, "b2": 35}, 6.1), ["b2"])
+
+    def test_failures_that_are_far_between_take_out_nobody(self):
+        rule = Threshold()
+        for tenth in range(100):
+            self.assertEqual(rule.step({"b1": tenth // 3, "b2": 0}, tenth / 10), [])
+
+    def test_the_last_one_stays(self):
+        rule = Threshold()
+        rule.step({"b1": 0, "b2": 0}, 0.0)
+        self.assertEqual(rule.step({"b1": 9, "b2": 9}, 0.1), ["b1"])
+        self.assertEqual(rule.step({"b1": 9, "b2": 99}, 1.0), [])
 
 
 if __name__ == "__main__":

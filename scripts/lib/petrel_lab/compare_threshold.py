@@ -70,7 +70,8 @@ class ThresholdKeeper:
                 counters = {backend["name"]: sum(backend["wire"][kind] for kind in KINDS)
                             for backend in service["backends"]}
                 for name in self.rule.step(counters, time.monotonic()):
-                    self._take_out(service["name"], name)
+                    if not self._take_out(service["name"], name):
+                        del self.rule.out[name]
             except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
                 if not self.ending.is_set():
                     self.failure = f"threshold: {error}"
@@ -82,7 +83,7 @@ class ThresholdKeeper:
             connection.request("POST", f"/v1/weight?service={service}&backend={backend}"
                                        f"&percent=0&for_s={OUT_S:g}&by=compare&reason=threshold")
             answer = connection.getresponse()
-            if answer.status != 200:
-                raise OSError(answer.read().decode(errors="replace").strip())
+            # Refused where it is the last one: an earlier one's time is over for us, not yet there.
+            return answer.status == 200
         finally:
             connection.close()
