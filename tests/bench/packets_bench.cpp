@@ -154,8 +154,10 @@ json::array programs(std::vector<std::string>& notes) {
                      {"instructions", facts.instructions},
                      {"jited_bytes", facts.jited_bytes},
                      {"stack_bytes", nullptr},
+                     {"stack_bytes_counted", nullptr},
                      {"verified_instructions", facts.verified_instructions}};
     if (facts.stack_bytes) one["stack_bytes"] = *facts.stack_bytes;
+    if (facts.stack_bytes_counted) one["stack_bytes_counted"] = *facts.stack_bytes_counted;
     if (!facts.stack_bytes) notes.push_back("stack_bytes of " + facts.name + " is null: the "
                                             "verifier's log does not tell");
     all.push_back(std::move(one));

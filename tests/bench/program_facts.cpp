@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::uint32_t kLogStatistics = 4;  // BPF_LOG_STATS of the kernel's bpf_verifier.h
 constexpr std::size_t kLogBytes = 1 << 16;
+constexpr std::uint32_t kOldFrameBytes = 32;  // steps in which Linux 6.1 counts a frame
 
 // The verifier's line "stack depth 96+0+64": of each function, in the order of their code.
 std::vector<std::uint32_t> stack_depths(const std::string& log) {
@@ -73,13 +74,16 @@ class Calls {
 
   std::size_t functions() const { return starts_.size(); }
 
-  std::uint32_t deepest(std::size_t function, const std::vector<std::uint32_t>& depths) const {
+  // Each function's bytes are counted in steps of `step`, one at least.
+  std::uint32_t deepest(std::size_t function, const std::vector<std::uint32_t>& depths,
+                        std::uint32_t step) const {
     std::uint32_t below = 0;
     for (std::size_t i = 0; i < code_.size(); ++i) {
       if (!is_call(code_[i]) || function_of(i) != function) continue;
-      below = std::max(below, deepest(starts_.at(i + 1 + code_[i].off), depths));
+      below = std::max(below, deepest(starts_.at(i + 1 + code_[i].off), depths, step));
     }
-    return depths.at(function) + below;
+    const std::uint32_t own = depths.at(function);
+    return (step == 1 ? own : (std::max(own, 1U) + step - 1) / step * step) + below;
   }
 
  private:
@@ -114,7 +118,9 @@ std::optional<ProgramFacts> facts_of(const bpf_program* program, const std::stri
   const std::vector<std::uint32_t> depths = stack_depths(log);
   if (depths.empty() || bpf_obj_get_info_by_fd(fd, &with_code, &bytes) != 0) return facts;
   const Calls calls(code);
-  if (calls.functions() == depths.size()) facts.stack_bytes = calls.deepest(0, depths);
+  if (calls.functions() != depths.size()) return facts;
+  facts.stack_bytes = calls.deepest(0, depths, 1);
+  facts.stack_bytes_counted = calls.deepest(0, depths, kOldFrameBytes);
   return facts;
 }
 

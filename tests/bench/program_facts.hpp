@@ -15,6 +15,8 @@ struct ProgramFacts {
   std::uint32_t jited_bytes = 0;   // 0: the kernel has no JIT, or does not tell
   std::uint32_t verified_instructions = 0;
   std::optional<std::uint32_t> stack_bytes;  // of its deepest chain of calls
+  // The same as Linux 6.1 counts it, which refuses more than 512.
+  std::optional<std::uint32_t> stack_bytes_counted;
 };
 
 // Of all programs of the balancer and the sensor. An object that the kernel refuses adds a line to

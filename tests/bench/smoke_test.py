@@ -13,7 +13,9 @@ import sys
 PACKETS = {"empty_ns", "lru_hot_ns", "not_ours_ns", "established_hot_ns", "established_100k_ns",
            "reply_hot_ns", "syn_ns", "syn_flood_ns", "shed_ns", "steered_ns", "dsr_hot_ns",
            "sensor_ns", "score_ns", "score_features_ns"}
-PROGRAM = {"name", "instructions", "jited_bytes", "stack_bytes", "verified_instructions"}
+PROGRAM = {"name", "instructions", "jited_bytes", "stack_bytes", "stack_bytes_counted",
+           "verified_instructions"}
+STACK_BYTES = 512  # the most that a kernel allows a chain of calls
 RING = {"backends", "slots", "build_ms", "publish_ms", "balance_error", "churn_reweigh",
         "churn_leave"}
 EXIT_SKIPPED = 77
@@ -38,6 +40,9 @@ def main(directory):
     problems = [f"packets: no {key}" for key in missing(found["packets"], PACKETS)]
     for program in found["programs"]:
         problems += [f"{program.get('name')}: no {key}" for key in missing(program, PROGRAM)]
+        if (program.get("stack_bytes_counted") or 0) > STACK_BYTES:
+            problems.append(f"{program['name']}: Linux 6.1 counts "
+                            f"{program['stack_bytes_counted']} bytes of stack and refuses it")
     if not any(program["name"] == "petrel_balancer" for program in found["programs"]):
         problems.append("programs: no petrel_balancer")
     if problems:
