@@ -30,7 +30,8 @@ CHECK_LIMIT_S = 60
 # A machine that emulates two cores on busy ones takes ten times what it takes itself.
 PROGRAMS_LIMIT_S = 180
 TESTS_LIMIT_S = 400
-LAB_LIMIT_S = 90  # beside the traffic
+AGENT_LIMIT_S = 60
+LAB_LIMIT_S = AGENT_LIMIT_S + 60  # beside the traffic
 
 
 def end_on(_signal, _frame):
@@ -77,6 +78,7 @@ class Matrix:
         job = {"root": str(ROOT), "tests": TESTS, "filter": self.options.filter,
                "check_s": CHECK_LIMIT_S * patience, "programs_s": PROGRAMS_LIMIT_S * patience,
                "tests_s": TESTS_LIMIT_S * patience, "lab_limit_s": LAB_LIMIT_S * patience,
+               "agent_s": AGENT_LIMIT_S * patience,
                "lab_s": self.options.lab_seconds, "rate": self.options.rate}
         kernels_image.make_petrel(self.petrel, self.options.logs,
                                   self.options.bin or ROOT / "build/release/bin", job)

@@ -87,8 +87,9 @@ def lab_run(job, seconds):
     del seconds
     # Before 5.13 a packet redirected into a veth is dropped unless its far end has a program.
     with Lab(options.backends, options.bin, xdp_ends=True) as lab:
-        lab.start_agent("act", options.model)
         try:
+            # Its programs take an emulated machine the longest.
+            lab.start_agent("act", options.model, seconds=job["agent_s"])
             status = lab.status()
             outcome = run_policy(lab, options, "petrel", quiet)
         finally:

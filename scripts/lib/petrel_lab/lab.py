@@ -187,13 +187,13 @@ class Lab:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path
 
-    def start_agent(self, mode, model=None, service_extra=""):
+    def start_agent(self, mode, model=None, service_extra="", seconds=20):
         """Starts the agent in `lb` and waits until it serves. No model: it scores nothing."""
         config = self.write_config(mode, model or "/nonexistent", service_extra=service_extra)
         untrained = [] if model else ["--untrained"]
         self.agent = self.spawn("lb", self.bin / "petrel", "agent", "-c", config, *untrained,
                                 log="agent.log")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.agent.poll() is not None:
                 raise LabError("the agent did not start: " +
@@ -204,7 +204,7 @@ class Lab:
             except OSError:
                 pass
             time.sleep(0.02)
-        raise LabError("the agent did not serve within 20 s")
+        raise LabError(f"the agent did not serve within {seconds} s")
 
     def stop_agent(self):
         stop(self.agent)
