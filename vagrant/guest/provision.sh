@@ -9,7 +9,8 @@ readonly source_dir=/petrel
 readonly here=$source_dir/vagrant/guest
 readonly runtime=(
   libbpf1 libboost-json1.81.0 liblinear4 libspdlog1.10 libfmt9 libtomlplusplus3 libsqlite3-0
-  libnl-3-200 libnl-route-3-200 iproute2 ethtool procps python3 nftables bpftool curl
+  libnl-3-200 libnl-route-3-200 libprometheus-cpp-core1.0
+  iproute2 ethtool procps python3 nftables bpftool curl
 )
 
 say() { printf 'provision: %s\n' "$*"; }
@@ -54,7 +55,9 @@ start() {
   for backend in 1 2 3 4; do systemctl enable --quiet --now "petrel-backend@$backend"; done
   systemctl enable --quiet --now petrel petrel-client
   say "$(petrel --version) on $(uname -r), built on the ${built_where/guest/VM itself}"
-  for _ in $(seq 60); do
+  # Emulated, the verifier takes minutes over the balancer.
+  for _ in $(seq 600); do
+    systemctl --quiet is-failed petrel && break
     if petrel status >/dev/null 2>&1; then
       petrel status
       return
