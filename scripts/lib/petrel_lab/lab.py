@@ -18,6 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 BACKEND_PORT = 8080
 SERVICE_PORT = 80
+# The verifier alone takes a minute or more where the CPU is emulated.
+AGENT_READY_S = 300
 
 
 class LabError(RuntimeError):
@@ -187,7 +189,7 @@ class Lab:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path
 
-    def start_agent(self, mode, model=None, service_extra="", seconds=20):
+    def start_agent(self, mode, model=None, service_extra="", seconds=AGENT_READY_S):
         """Starts the agent in `lb` and waits until it serves. No model: it scores nothing."""
         config = self.write_config(mode, model or "/nonexistent", service_extra=service_extra)
         untrained = [] if model else ["--untrained"]
