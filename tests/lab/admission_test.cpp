@@ -48,6 +48,28 @@ TEST_F(AdmissionLabTest, LimitsWhatCannotBeAnsweredInTimeAndLetsGo) {
   client.stop(SIGTERM);
 }
 
+// Both ask from the first second on; what one address asks for beyond its share is not the others' to
+// pay.
+TEST_F(AdmissionLabTest, OneWhoHammersIsHeldToItsShare) {
+  Lab lab({.concurrency = 4});
+  lab.start_agent();
+  slow_all(lab);
+  const auto clients = [](const char* rate, const char* addresses) {
+    return std::vector<std::string>{"--rate", rate, "--duration", "120", "--clients", addresses,
+                                    "--timeout-ms", "400", "--connect-timeout-ms", "400",
+                                    "--retry", "none"};
+  };
+  Process& others = lab.start_client(clients("60", "4000"));
+  Process& hammer = lab.start_client(clients("250", "1"));
+  lab.eventually("who hammers is refused", [](const Status& s) {
+    return s.service("admission/refused_unfair") > 500;
+  }, 60s);
+  const Summary theirs = lab.end_client(others), its = lab.end_client(hammer);
+  const double served = theirs.ended("ok") / theirs.attempts();
+  const double served_hammer = its.ended("ok") / its.attempts();
+  EXPECT_GT(served, 2 * served_hammer) << theirs.outcomes() << "; the hammer: " << its.outcomes();
+}
+
 TEST_F(AdmissionLabTest, InShadowTheLimitIsSaidAndNotWritten) {
   Lab lab({.concurrency = 4});
   lab.start_agent({.mode = "shadow"});

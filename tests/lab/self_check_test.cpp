@@ -55,7 +55,11 @@ class SelfCheckLabTest : public LabTest {
 
 TEST_F(SelfCheckLabTest, WeightsThatDoHarmAreTakenBackAndItIsSaid) {
   Lab lab({.backends = 4, .service_time_ms = 1, .distribution = "constant"});
-  lab.start_agent({.mode = "act", .model = inverted_model(lab), .service_lines = kHoldout});
+  const AgentSetup setup = {.mode = "act",
+                            .model = inverted_model(lab),
+                            .arguments = {"--keep"},
+                            .service_lines = kHoldout};
+  lab.start_agent(setup);
   for (int i : {1, 2}) lab.fault(i, "errors", {"--rate", "1"});
   lab.start_client(kClient);
   // It does as it is told: the good ones lose their traffic to the bad ones.
@@ -109,6 +113,19 @@ TEST_F(SelfCheckLabTest, WeightsThatDoHarmAreTakenBackAndItIsSaid) {
         return state(status) == "harm" && check(status, "harms_total") == 2;
       },
       40s);
+
+  // Another agent does not try it a third time.
+  EXPECT_EQ(lab.agent().stop(SIGKILL), 128 + SIGKILL);
+  lab.start_agent(setup);
+  const Status next = lab.eventually(
+      "it serves", [](const Status& status) { return status.sum("wire/connections") > 0; });
+  EXPECT_EQ(state(next), "harm");
+  EXPECT_EQ(check(next, "harms_total"), 2);
+  EXPECT_GT(check(next, "neutral_left_s"), 400);  // twice as long as the first time
+  EXPECT_EQ(next.least_factor(), 1) << next.weights();
+  EXPECT_NE(lab.agent().err().find("learned weights did harm before this start"), std::string::npos)
+      << lab.agent().err();
+  lab.petrel({"detach", "-c", lab.config_path()});
 }
 
 TEST_F(SelfCheckLabTest, WhatWeightsAvoidIsToldWithItsInterval) {

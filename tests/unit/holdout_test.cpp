@@ -48,6 +48,24 @@ TEST_F(HoldoutTest, WhatIsSavedIsMeasuredWithAnInterval) {
   EXPECT_GT(measures.avoided_high(), measures.avoided());
 }
 
+TEST_F(HoldoutTest, WhatAnEarlierAgentFoundGoesOn) {
+  Holdout holdout;
+  const std::uint64_t until_ns = now_ns_ + 100 * kSecond;
+  holdout.resume(3, 4 * HoldoutSettings{}.first_rest_ns, until_ns);
+  EXPECT_TRUE(holdout.is_harmed());
+  EXPECT_EQ(holdout.harms(), 3u);
+  EXPECT_FALSE(holdout.judge(until_ns - 1));
+  EXPECT_TRUE(holdout.judge(until_ns));
+  now_ns_ = until_ns;
+  ASSERT_TRUE(run(holdout, 60, 0.1, 0.5));
+  EXPECT_EQ(holdout.harms(), 4u);
+  EXPECT_EQ(holdout.harmed_until_ns() - now_ns_, 8 * HoldoutSettings{}.first_rest_ns);
+
+  Holdout over;
+  over.resume(1, HoldoutSettings{}.first_rest_ns, 0);
+  EXPECT_FALSE(over.is_harmed());
+}
+
 TEST_F(HoldoutTest, HarmIsFoundAndEndsInItsTime) {
   Holdout holdout;
   ASSERT_TRUE(run(holdout, 60, 0.1, 0.5));

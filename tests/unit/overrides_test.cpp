@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The list of overrides, and its file.
 #include "agent/overrides.hpp"
+#include "agent/state_file.hpp"
 
 #include <gtest/gtest.h>
 

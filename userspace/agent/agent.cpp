@@ -125,6 +125,7 @@ Result<void> Agent::prepare(const Layout& layout, const PinnedState& pinned) {
   }
   build_services(layout, pinned);
   resume_overrides();
+  resume_harms();
   if (auto written = write_tables(); !written) return written;
   if (!adopted_) {
     if (auto attached = path_.attach_xdp(config_.agent); !attached) return attached;

@@ -198,6 +198,9 @@ class Agent {
   void follow_self_checks(std::uint64_t now_ns);
   void put_harm_in_force(ServiceLoop& service, const std::string& note);
   bool release_self_check(ServiceLoop& service, const std::string& note);
+  std::string harms_path() const;
+  void resume_harms();
+  boost::asio::awaitable<void> keep_harms();
 
   // shadow_reports.cpp
   void follow_shadow(const ServiceLoop& service, std::uint64_t now_ns);

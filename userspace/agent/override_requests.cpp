@@ -11,6 +11,7 @@
 #include "agent/agent.hpp"
 #include "agent/offload.hpp"
 #include "agent/reply.hpp"
+#include "agent/state_file.hpp"
 #include "base/clock.hpp"
 
 namespace petrel {

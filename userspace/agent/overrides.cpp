@@ -3,12 +3,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <optional>
+
+#include "agent/state_file.hpp"
 
 namespace petrel {
 namespace {
@@ -138,30 +136,9 @@ json::object override_json(const Override& it, std::int64_t now_ns) {
 }
 
 Result<Overrides> read_overrides(const std::string& path, std::int64_t now_ns) {
-  std::error_code code;
-  if (!std::filesystem::exists(path, code) && !code) return Overrides{};
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!file) return Error::from_errno(errno == 0 ? EIO : errno, "read " + path);
-  return Overrides::parse(text, path, now_ns);
-}
-
-Result<void> write_file_whole(const std::string& path, const std::string& text) {
-  std::error_code code;
-  const auto directory = std::filesystem::path(path).parent_path();
-  std::filesystem::create_directories(directory, code);
-  if (code) return Error::from_errno(code.value(), "create " + directory.string());
-  const std::string temporary = path + ".tmp";
-  errno = 0;
-  std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  if (!file) return Error::from_errno(errno == 0 ? EIO : errno, "write " + temporary);
-  if (std::rename(temporary.c_str(), path.c_str()) != 0) {
-    return Error::from_errno(errno, "rename " + temporary);
-  }
-  return {};
+  auto text = read_file_whole(path);
+  if (!text) return text.error();
+  return text->empty() ? Overrides{} : Overrides::parse(*text, path, now_ns);
 }
 
 }  // namespace petrel

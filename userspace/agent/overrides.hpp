@@ -3,7 +3,7 @@
 //
 // Kept in agent.state_dir as overrides.json, replaced whole at each change, so that an order outlasts
 // the agent and the host's restart. Times are of the day (CLOCK_REALTIME), for the same reason.
-// No I/O but for the two functions that read and write the file, and no clock.
+// No I/O but for the function that reads the file, and no clock.
 #pragma once
 
 #include <boost/json.hpp>
@@ -67,7 +67,5 @@ boost::json::object override_json(const Override& override, std::int64_t now_ns)
 
 // No file: none.
 Result<Overrides> read_overrides(const std::string& path, std::int64_t now_ns);
-// Whole or not at all.
-Result<void> write_file_whole(const std::string& path, const std::string& text);
 
 }  // namespace petrel

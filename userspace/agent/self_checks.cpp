@@ -7,8 +7,14 @@
 #include <algorithm>
 
 #include "agent/agent.hpp"
+#include "agent/harms.hpp"
+#include "agent/offload.hpp"
+#include "agent/state_file.hpp"
 
 namespace petrel {
+
+namespace asio = boost::asio;
+
 namespace {
 
 constexpr std::uint64_t kJudgePeriodNs = 1'000'000'000;
@@ -93,6 +99,53 @@ void Agent::put_harm_in_force(ServiceLoop& service, const std::string& note) {
   ask_checkpoints();
   write_decisions(service, {});
   tables_->write_rings(service.config().id, service.neutral(), service.in_force());
+  spawn(keep_harms(), "harms");
+}
+
+std::string Agent::harms_path() const { return config_.agent.state_dir + "/harms.json"; }
+
+// Before the tables are written: what did harm is not in force for a moment.
+void Agent::resume_harms() {
+  const auto harms = read_harms(harms_path());
+  if (!harms) {
+    spdlog::warn("{}: no harm that was found before is heeded", harms.error().message());
+    return;
+  }
+  const Clocks now = read_clocks();
+  for (const Harm& it : *harms) {
+    for (ServiceLoop& service : services_) {
+      if (service.config().name != it.service || !has_holdout(service)) continue;
+      const std::int64_t left_ns = it.until_ns - static_cast<std::int64_t>(now.realtime_ns);
+      // A clock that was set back does not make it longer than it was.
+      const std::uint64_t rest_ns =
+          left_ns <= 0 ? 0 : std::min(static_cast<std::uint64_t>(left_ns), it.rest_ns);
+      self_checks_[service.config().id].resume(it.found, it.rest_ns,
+                                               rest_ns == 0 ? 0 : now.monotonic_ns + rest_ns);
+      if (rest_ns == 0) continue;
+      spdlog::warn("{}: learned weights did harm before this start: configured weights for {:.0f} s more",
+                   it.service, static_cast<double>(rest_ns) / 1e9);
+      service.set_harmed(true);
+      service.settle();
+    }
+  }
+}
+
+asio::awaitable<void> Agent::keep_harms() {
+  const Clocks now = read_clocks();
+  std::vector<Harm> harms;
+  for (const ServiceLoop& service : services_) {
+    const SelfCheck* check = self_check(service.config().id);
+    if (check == nullptr || check->minute().harms() == 0) continue;
+    const std::uint64_t until_ns = check->minute().harmed_until_ns();
+    const std::uint64_t left_ns = until_ns > now.monotonic_ns ? until_ns - now.monotonic_ns : 0;
+    harms.push_back({service.config().name, static_cast<std::int64_t>(now.realtime_ns + left_ns),
+                     check->minute().rest_ns(), check->minute().harms()});
+  }
+  const std::string path = harms_path(), text = harms_text(harms);
+  // By reference: both wait here, too.
+  auto kept = co_await run_beside(
+      loader_, [&to = path, &what = text] { return write_file_whole(to, what); });
+  if (!kept) spdlog::warn("keep the harms: {}", kept.error().message());
 }
 
 // False: nothing was to be lifted.

@@ -114,6 +114,12 @@ bool Holdout::judge(std::uint64_t now_ns) {
   return true;
 }
 
+void Holdout::resume(std::uint64_t harms, std::uint64_t rest_ns, std::uint64_t until_ns) {
+  harms_ = harms;
+  rest_ns_ = std::min(rest_ns, settings_.longest_rest_ns);
+  harmed_until_ns_ = until_ns;
+}
+
 void Holdout::release() {
   harmed_until_ns_ = 0;
   evidence_ = {};

@@ -65,6 +65,10 @@ class Holdout {
   const HoldoutMeasures& evidence() const { return evidence_; }
   // By hand: let them act again, and count anew.
   void release();
+  // What an earlier agent found: how often, for how long it was neutral then, and until when it is to be
+  // (0: no longer).
+  void resume(std::uint64_t harms, std::uint64_t rest_ns, std::uint64_t until_ns);
+  std::uint64_t rest_ns() const { return rest_ns_; }  // of the last harm; 0: there was none
 
  private:
   struct Group {

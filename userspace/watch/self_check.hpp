@@ -40,6 +40,10 @@ class SelfCheck {
   const HoldoutMeasures& last_hour() const { return last_hour_; }
   // By hand: let them act again, and count anew.
   void release();
+  // As of Holdout.
+  void resume(std::uint64_t harms, std::uint64_t rest_ns, std::uint64_t until_ns) {
+    minute_.resume(harms, rest_ns, until_ns);
+  }
 
  private:
   struct Interval {
