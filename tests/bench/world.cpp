@@ -77,7 +77,8 @@ World::World(const WorldOptions& options)
       {"backends", kBackends + 1},   {"weights", kBackends + 1},  {"backend_stats", kBackends + 1},
       {"inflight", kBackends + 1},   {"service_stats", 2},        {"svc_inflight", 2},
       {"retry_counts", 2},           {"retry_odds", 2},           {"schedules", kHalfOpen / 4},
-      {"budgets", 2}, {"admissions", 2},                {"verdicts", 2 * bpf::VERDICTS}, {"ring", ring},
+      {"budgets", 2},                {"admissions", 2},           {"verdicts", 2 * bpf::VERDICTS},
+      {"ring", ring},
       {"connections", kConnections}, {"clients", kClients},       {"half_open", kHalfOpen},
       {"pending", kHalfOpen / 4},
   };

@@ -125,6 +125,9 @@ TEST_F(SelfCheckLabTest, WeightsThatDoHarmAreTakenBackAndItIsSaid) {
   EXPECT_EQ(next.least_factor(), 1) << next.weights();
   EXPECT_NE(lab.agent().err().find("learned weights did harm before this start"), std::string::npos)
       << lab.agent().err();
+  const Finished told = petrel(lab, {"status"});
+  EXPECT_NE(told.out.find("did HARM: an agent before this one found it"), std::string::npos)
+      << told.out;
   lab.petrel({"detach", "-c", lab.config_path()});
 }
 

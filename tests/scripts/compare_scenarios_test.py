@@ -10,9 +10,9 @@ import unittest
 from petrel_lab.compare_actions import Actions
 from petrel_lab.compare_aims import AIMS
 from petrel_lab.compare_policies import BASE, POLICIES
-from petrel_lab.compare_threshold import Threshold
 from petrel_lab.compare_scenario import described, fingerprint, moments, times_of
 from petrel_lab.compare_scenarios import SCENARIOS
+from petrel_lab.compare_threshold import Threshold
 from petrel_lab.demo_options import FAULTS
 
 # What the comparison is to have at least, whatever else is added.

@@ -166,7 +166,7 @@ Result<void> Agent::update_limits(const ServiceLoop& service, std::chrono::nanos
   const ServiceConfig& config = service.config();
   const bool in_force = config.admission && config.acts(config.modes.admission) && !service.held();
   tables_->write_limit(config, in_force ? limits.admission().limit : 0);
-  // A limit set by hand is shared, too.
+  // A limit set by hand is shared, too, where admission is on.
   const bool shared = in_force && (limits.admission().limit > 0 || config.max_inflight > 0);
   return tables_->write_shared_rate(id, shared ? limits.admission().capacity_per_s : 0);
 }

@@ -42,10 +42,16 @@ void print_self_check(const json::object& it, const std::string& service) {
   if (text(it.at("state")) == "off") return;
   if (it.at("harm").as_bool()) {
     const json::object& evidence = it.at("evidence").as_object();
-    fmt::print("  SELF-CHECK: learned weights did HARM: retried {} requests, without them {}. Configured "
-               "weights for {:.0f} s more, or until `petrel release {}`\n",
-               percent_of(evidence.at("learned").as_object()),
-               percent_of(evidence.at("holdout").as_object()), number(it.at("neutral_left_s")), service);
+    const json::object& learned = evidence.at("learned").as_object();
+    // Of what an earlier agent found only that it did is known.
+    const std::string found =
+        number(learned.at("requests")) > 0
+            ? fmt::format("retried {} requests, without them {}", percent_of(learned),
+                          percent_of(evidence.at("holdout").as_object()))
+            : std::string("an agent before this one found it");
+    fmt::print("  SELF-CHECK: learned weights did HARM: {}. Configured weights for {:.0f} s more, or until "
+               "`petrel release {}`\n",
+               found, number(it.at("neutral_left_s")), service);
   }
   const json::object& hour = it.at("last_hour").as_object();
   if (!hour.at("avoided").is_null()) {
