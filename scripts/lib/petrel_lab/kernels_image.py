@@ -18,7 +18,7 @@ from .lab import ROOT, progress
 
 # Beside those of a minimal system: what scripts/lab and the tests call.
 USERLAND = ("kmod", "iproute2", "ethtool", "python3", "procps", "nftables", "bpftool",
-            "busybox-static", "curl")
+            "busybox-static", "curl", "ipvsadm", "iputils-ping")
 MAKE_S = 600
 # What finds and mounts a disk; those that a kernel has built in are no files.
 FIRST_MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
