@@ -22,7 +22,7 @@
 static __always_inline void count_verdict(__u32 service_id, __u32 verdict) {
   __u32 key = service_id * VERDICTS + verdict;
 
-  if (tap_on) tap_note(service_id, verdict);
+  if (is_tapping()) tap_note(service_id, verdict);
   __u64 *count = bpf_map_lookup_elem(&verdicts, &key);
   if (count) (*count)++;
 }
@@ -110,7 +110,7 @@ static __always_inline void take_wait(const struct wait *wait, struct backend_st
 static __always_inline void begin_wait(const struct wait *wait, struct backend_stats *stats,
                                        __u64 now_ns) {
   take_wait(wait, stats, now_ns);
-  __sync_fetch_and_or(wait->flags, wait->flag);
+  fetch_or(wait->flags, wait->flag);
 }
 
 /* Gives back exactly what take_wait() took at start_ns. */
@@ -130,7 +130,7 @@ static __always_inline void give_back_wait(const struct wait *wait, struct backe
  * own: one of them takes the flag away. */
 static __always_inline bool end_wait(const struct wait *wait, struct backend_stats *stats,
                                      __u64 start_ns, __u64 now_ns) {
-  if (!(__sync_fetch_and_and(wait->flags, ~wait->flag) & wait->flag)) return false;
+  if (!(fetch_and(wait->flags, ~wait->flag) & wait->flag)) return false;
   give_back_wait(wait, stats, start_ns, now_ns);
   return true;
 }

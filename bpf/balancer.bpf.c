@@ -9,6 +9,10 @@
  */
 #include "vmlinux.h"
 
+#ifdef PETREL_BPF_OLD
+#define ARGUMENTS_BY_MAP
+#endif
+
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
@@ -28,6 +32,8 @@ static __always_inline int done(__u32 service_id, __u32 verdict, int action) {
 enum rest {
   REST_ICMP = 1 << 8,
   REST_FRAGMENT = 1 << 9,
+  REST_CLIENT = 1 << 10,  /* for old kernels: from a client */
+  REST_BACKEND = 1 << 11, /* the same, from a backend */
   REST_REFUSE = 1 << 30,  /* | verdict << 16 | service id */
   REST_TOO_BIG = 1 << 29, /* | service id << 16 | MTU */
 };
@@ -207,8 +213,11 @@ static __noinline int clamp_answer(struct packet *packet) {
 
 /* --- entry -------------------------------------------------------------------------------- */
 
-/* An action, or enum rest. */
-static __noinline int balance(struct xdp_md *ctx) {
+/* For old kernels, whose verifier gives up on the whole, the work is divided: see go_on(). */
+enum part { PART_WHOLE, PART_ENTRY, PART_CLIENT, PART_BACKEND, PART_RARE, PARTS };
+
+/* An action, or enum rest. `part` is a constant where this is inlined. */
+static __always_inline int balance_part(struct xdp_md *ctx, enum part part) {
   struct packet packet;
   __u32 zero = 0;
   int parsed = parse_addresses(ctx, &packet);
@@ -219,7 +228,8 @@ static __noinline int balance(struct xdp_md *ctx) {
   if (!filter) return done(0, VERDICT_NOT_READY, XDP_PASS);
   if (packet.protocol == PROTOCOL_ICMP || packet.protocol == PROTOCOL_ICMPV6)
     return REST_ICMP;
-  bool to_vip = may_be_vip(filter, hash_address(&packet.destination));
+  bool to_vip = part == PART_CLIENT ||
+                (part != PART_BACKEND && may_be_vip(filter, hash_address(&packet.destination)));
   bool from_backend = false, from_vip = false;
   if (!to_vip) {
     __u32 bit = hash_address(&packet.source);
@@ -230,6 +240,7 @@ static __noinline int balance(struct xdp_md *ctx) {
   if (packet.protocol != PROTOCOL_TCP && packet.protocol != PROTOCOL_UDP)
     return done(0, VERDICT_NOT_OURS, XDP_PASS);
   if (packet.fragment == FRAGMENT_LATER) return REST_FRAGMENT;
+  if (part == PART_ENTRY) return to_vip ? REST_CLIENT : REST_BACKEND;
   if (parse_transport(&packet) != PARSE_GOOD) return done(0, VERDICT_MALFORMED, XDP_PASS);
 
   if (to_vip) {
@@ -240,6 +251,8 @@ static __noinline int balance(struct xdp_md *ctx) {
       return done(0, VERDICT_NO_SERVICE, XDP_PASS);
     /* A stranger whose address shares a bit with a VIP: perhaps a backend's client. */
     from_backend = may_be_backend(filter, hash_address(&packet.source));
+    if (part == PART_CLIENT && from_backend) return REST_BACKEND;
+    if (part == PART_CLIENT) return done(0, VERDICT_NOT_OURS, XDP_PASS);
   }
   if (from_backend) {
     __u32 id = find_backend(&packet.source, packet.source_port_be, packet.protocol);
@@ -252,7 +265,7 @@ static __noinline int balance(struct xdp_md *ctx) {
   return done(0, VERDICT_NOT_OURS, XDP_PASS);
 }
 
-static __noinline int do_rest(struct xdp_md *ctx, int rest) {
+static __noinline int answer_sender(struct xdp_md *ctx, int rest) {
   if (rest & REST_REFUSE) {
     __u32 verdict = rest >> 16 & 0xff;
     int action = answer_with_reset(ctx);
@@ -261,20 +274,72 @@ static __noinline int do_rest(struct xdp_md *ctx, int rest) {
       verdict = VERDICT_DROPPED;
     return done(rest & 0xffff, verdict, action);
   }
-  if (rest & REST_TOO_BIG) {
-    int action = answer_too_big(ctx, rest & 0xffff);
-    return done(rest >> 16 & 0x1fff, action == XDP_DROP ? VERDICT_DROPPED : VERDICT_TOO_BIG, action);
-  }
+  int action = answer_too_big(ctx, rest & 0xffff);
+  return done(rest >> 16 & 0x1fff, action == XDP_DROP ? VERDICT_DROPPED : VERDICT_TOO_BIG, action);
+}
+
+static __noinline int do_rest(struct xdp_md *ctx, int rest) {
+  if (rest & (REST_REFUSE | REST_TOO_BIG)) return answer_sender(ctx, rest);
   return rest & REST_ICMP ? handle_icmp(ctx) : follow_fragment(ctx);
 }
 
+#ifndef PETREL_BPF_OLD
+static __noinline int balance(struct xdp_md *ctx) { return balance_part(ctx, PART_WHOLE); }
+
 SEC("xdp")
 int petrel_balancer(struct xdp_md *ctx) {
-  if (tap_on) tap_arrival(ctx);
+  if (is_tapping()) tap_arrival(ctx);
   int action = balance(ctx);
   if (action > 0xff) action = do_rest(ctx, action);
-  if (tap_on) tap_departure(ctx, action);
+  if (is_tapping()) tap_departure(ctx, action);
   return action;
 }
+#else
+/* What is left to be done: an enum rest. */
+ROOM_FOR(int, room_rest);
+
+/* parts: the programs that the balancer of old kernels goes on to.
+ * Key: enum part.  Value: program.
+ * Writer: agent, at a start.  Reader: balancer.  Size: PARTS. */
+int petrel_client(struct xdp_md *ctx);
+int petrel_backend(struct xdp_md *ctx);
+int petrel_rare(struct xdp_md *ctx);
+struct {
+  __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+  __uint(max_entries, PARTS);
+  __uint(key_size, sizeof(__u32)); /* of such a map the kernel takes no BTF */
+  __array(values, int(void *));
+} parts SEC(".maps") = {.values = {[PART_CLIENT] = (void *)&petrel_client,
+                                   [PART_BACKEND] = (void *)&petrel_backend,
+                                   [PART_RARE] = (void *)&petrel_rare}};
+
+/* The action; or another program does the rest of the work, with a stack of its own. */
+static __always_inline int go_on(struct xdp_md *ctx, int action) {
+  if (action <= 0xff) return action;
+  __u32 part = action == REST_CLIENT    ? PART_CLIENT
+               : action == REST_BACKEND ? PART_BACKEND
+                                        : PART_RARE;
+  int *rest = room_of(room_rest);
+  if (rest) *rest = action;
+  bpf_tail_call(ctx, &parts, part);
+  return XDP_PASS;
+}
+
+SEC("xdp")
+int petrel_balancer(struct xdp_md *ctx) { return go_on(ctx, balance_part(ctx, PART_ENTRY)); }
+
+SEC("xdp")
+int petrel_client(struct xdp_md *ctx) { return go_on(ctx, balance_part(ctx, PART_CLIENT)); }
+
+SEC("xdp")
+int petrel_backend(struct xdp_md *ctx) { return go_on(ctx, balance_part(ctx, PART_BACKEND)); }
+
+SEC("xdp")
+int petrel_rare(struct xdp_md *ctx) {
+  int *rest = room_of(room_rest);
+
+  return rest ? do_rest(ctx, *rest) : XDP_PASS;
+}
+#endif
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -131,7 +131,7 @@ static __always_inline void count_first(const struct connection_key *key, __s64 
 }
 
 /* A request that was taken for the retry of this failure is none. Says so, also where it has passed. */
-__noinline int end_claim(const struct connection_key *key, struct failure *failure, __u8 evidence,
+GLOBAL int end_claim(const struct connection_key *key, struct failure *failure, __u8 evidence,
                          __u64 now_ns) {
   if (!key || !failure || !failure->retry_port_be) return 0;
   struct connection_key claimer = *key;
@@ -180,7 +180,7 @@ static __always_inline void repeat_claim(const struct failure *failure, struct a
 }
 
 /* The request answers the failure. */
-__noinline int claim_failure(const struct connection_key *key, struct failure *failure,
+GLOBAL int claim_failure(const struct connection_key *key, struct failure *failure,
                              struct attempt *attempt, __u64 now_ns) {
   if (!key || !failure || !attempt) return 0;
   if (failure->retry_port_be) end_claim(key, failure, 0, now_ns);

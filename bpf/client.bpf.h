@@ -172,7 +172,7 @@ static __noinline __u32 open_flow(const struct arrival *arrival) {
 }
 
 /* Gives the flow's SYN to another backend. */
-__noinline int move_syn(struct half_open *flow, __u32 to, __u32 flag, __u64 now_ns) {
+APART int move_syn(struct half_open *flow, __u32 to, __u32 flag, __u64 now_ns) {
   if (!flow) return 0;
   struct backend_stats *left = stats_of_backend(flow->backend_id);
   struct backend_stats *taken = stats_of_backend(to);
@@ -200,7 +200,7 @@ __noinline int move_syn(struct half_open *flow, __u32 to, __u32 flag, __u64 now_
     event->state = CONNECTION_SYN;
     event->failure = failure;
     event->waited_ns = now_ns - flow->sent_ns;
-    if (score_in_kernel && failure != FAILURE_NONE) score_event(event);
+    if (scores_here() && failure != FAILURE_NONE) score_event(event);
     submit_event(event);
   }
   flow->moved_from[1] = flow->moved_from[0];
@@ -208,13 +208,34 @@ __noinline int move_syn(struct half_open *flow, __u32 to, __u32 flag, __u64 now_
   flow->backend_id = to;
   flow->moves++;
   flow->sent_ns = now_ns;
-  __sync_fetch_and_or(&flow->flags, flag);
+  fetch_or(&flow->flags, flag);
   wait.backend_id = to;
   taken->connections++;
   taken->packets_in++;
   if (waited) begin_wait(&wait, taken, now_ns);
   return 0;
 }
+
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct connection_key, room_move);
+
+__noinline int move_syn_here(__u32 to, __u32 flag, __u64 now_ns) {
+  struct connection_key *key = room_of(room_move);
+  struct half_open *flow = key ? find_half_open(key, hash_flow(key, 0, false)) : NULL;
+
+  return flow ? move_syn(flow, to, flag, now_ns) : 0;
+}
+
+static __always_inline void move_syn_apart(struct half_open *flow, __u32 to, __u32 flag,
+                                           __u64 now_ns) {
+  struct connection_key *room = room_of(room_move);
+
+  if (!room) return;
+  *room = flow->key;
+  move_syn_here(to, flag, now_ns);
+}
+#define move_syn move_syn_apart
+#endif
 
 /* Another backend for a SYN whose own does not take it; 0: there is none, or it has moved enough. */
 static __always_inline __u32 next_backend(const struct service *service,
@@ -311,7 +332,7 @@ static __noinline __u32 leave_gone(const struct arrival *arrival, struct connect
     end_wait(&wait, stats, connection->request_ns, now_ns);
   if (connection->queued) end_queued(connection, service->service_id, now_ns);
   connection->backend_id = placement->backend_id;
-  __sync_fetch_and_or(&connection->flags, CONNECTION_MOVED);
+  fetch_or(&connection->flags, CONNECTION_MOVED);
   count_verdict(service->service_id, VERDICT_GONE_MOVED);
   return placement->backend_id;
 }

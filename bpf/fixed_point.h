@@ -33,6 +33,9 @@ _Static_assert((-3 >> 1) == -2, "right shifts round down");
 /* 65536 / (1 + e^(x / 16)) for x = 0 to 192, rounded: the lower half of the sigmoid, to -12. */
 #define SIGMOID_STEP_SHIFT 12 /* one table step is 2^12 in Q16: 1/16 */
 #define SIGMOID_STEPS 192
+#ifdef __bpf__ /* apart from the constants that are set before load: host.bpf.h */
+__attribute__((section(".rodata.tables")))
+#endif
 __attribute__((unused)) static const __u16 sigmoid_tail_q16[SIGMOID_STEPS + 1] = {
     32768, 31744, 30723, 29705, 28693, 27689, 26695, 25712, 24743, 23788, 22849, 21928, 21025,
     20143, 19282, 18442, 17625, 16832, 16062, 15316, 14595, 13898, 13226, 12579, 11955, 11357,

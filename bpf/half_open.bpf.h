@@ -49,7 +49,7 @@ static __always_inline struct half_open *find_half_open(const struct connection_
 }
 
 /* Its entry is taken: what waited waits no longer, and nobody will say how it ended. */
-__noinline int evict_half_open(struct half_open *flow, __u32 flags, __u64 now_ns) {
+GLOBAL int evict_half_open(struct half_open *flow, __u32 flags, __u64 now_ns) {
   if (!flow) return 0;
   struct backend_stats *stats = stats_of_backend(flow->backend_id);
   __u32 service_id = flow->key.service_id;
@@ -81,7 +81,7 @@ static __always_inline struct half_open *claim_half_open(__u64 hash, __u64 now_n
   if (!oldest) return NULL;
   __u32 flags = oldest->flags;
   if ((flags & HALF_OPEN_BUSY) ||
-      __sync_val_compare_and_swap(&oldest->flags, flags, HALF_OPEN_BUSY) != flags)
+      compare_and_swap(&oldest->flags, flags, HALF_OPEN_BUSY) != flags)
     return NULL;
   if (oldest->key.service_id) evict_half_open(oldest, flags, now_ns);
   return oldest;
@@ -126,7 +126,7 @@ static __noinline int send_half_open_record(const struct half_open *flow, __u8 c
 /* Ends a flow that came no further: its SYN was refused, given up, or answered by nothing. A client
  * that came again may still want the connection that it began before: the entry of a SYN that timed
  * out stays, closed and not sensed any more, for its answer to find its way. */
-__noinline int end_half_open(struct half_open *flow, __u8 closed_by, __u8 failure, __u64 now_ns) {
+APART int end_half_open(struct half_open *flow, __u8 closed_by, __u8 failure, __u64 now_ns) {
   if (!flow) return 0;
   struct backend_stats *stats = stats_of_backend(flow->backend_id);
   const struct connection_key *key = &flow->key;
@@ -165,7 +165,7 @@ __noinline int end_half_open(struct half_open *flow, __u8 closed_by, __u8 failur
     event->evidence = flow->evidence;
     event->confidence = flow->confidence;
     if (waited) event->waited_ns = now_ns - flow->syn_ns;
-    if (score_in_kernel && failure != FAILURE_NONE) score_event(event);
+    if (scores_here() && failure != FAILURE_NONE) score_event(event);
     submit_event(event);
   }
   if (is_recording()) send_half_open_record(flow, closed_by, failure, now_ns);
@@ -175,6 +175,27 @@ __noinline int end_half_open(struct half_open *flow, __u8 closed_by, __u8 failur
     free_half_open(flow);
   return 0;
 }
+
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct connection_key, room_half_open);
+
+__noinline int end_half_open_here(__u32 closed_by, __u32 failure, __u64 now_ns) {
+  struct connection_key *key = room_of(room_half_open);
+  struct half_open *flow = key ? find_half_open(key, hash_flow(key, 0, false)) : NULL;
+
+  return flow ? end_half_open(flow, closed_by, failure, now_ns) : 0;
+}
+
+static __always_inline void end_half_open_apart(struct half_open *flow, __u8 closed_by,
+                                                __u8 failure, __u64 now_ns) {
+  struct connection_key *room = room_of(room_half_open);
+
+  if (!room) return;
+  *room = flow->key;
+  end_half_open_here(closed_by, failure, now_ns);
+}
+#define end_half_open end_half_open_apart
+#endif
 
 /* The client came again while its earlier SYN was unanswered for too long: that one has failed. */
 static __noinline int fail_pending(const struct connection_key *key, struct waiting_syn *wait,
@@ -273,7 +294,7 @@ static __noinline int set_aside(struct pending *pending, struct waiting_syn *wai
 }
 
 /* A client's SYN: its earlier ones may have failed by it. */
-__noinline int check_pending(const struct connection_key *key, __u64 now_ns) {
+APART int check_pending(const struct connection_key *key, __u64 now_ns) {
   struct label_work *work = label_at_hand();
 
   if (!key || !work) return 0;
@@ -301,6 +322,25 @@ __noinline int check_pending(const struct connection_key *key, __u64 now_ns) {
   }
   return 0;
 }
+
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct connection_key, room_pending);
+
+__noinline int check_pending_here(__u64 now_ns) {
+  struct connection_key *key = room_of(room_pending);
+
+  return key ? check_pending(key, now_ns) : 0;
+}
+
+static __always_inline void check_pending_apart(const struct connection_key *key, __u64 now_ns) {
+  struct connection_key *room = room_of(room_pending);
+
+  if (!room) return;
+  *room = *key;
+  check_pending_here(now_ns);
+}
+#define check_pending check_pending_apart
+#endif
 
 /* The backend's SYN-ACK, or the sign of it at a socket. */
 static __always_inline void end_handshake(struct half_open *flow, struct backend_stats *stats,

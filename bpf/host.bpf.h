@@ -106,6 +106,7 @@ struct label_work {
   struct placement placement;
   struct weighing weighing;
   struct connection_key earlier;   /* of a SYN that its client has given up */
+  struct connection_key failed_key; /* of `failed`, where a function cannot be given it */
   struct connection_key unsettled; /* whose request is to be labelled; service_id 0: nobody's */
 };
 
@@ -143,7 +144,8 @@ static __always_inline struct failed *failed_at_hand(void) {
   return &work->failed;
 }
 
-static const struct client no_failure = {};
+/* Not among the constants that are set before load: those lie the same in each compile. */
+static const struct client no_failure SEC(".rodata.tables") = {};
 
 /* retry_counts: what a service's requests teach of retries: how soon and how often failures are
  * repeated, and how clients come while nothing fails.
@@ -243,7 +245,7 @@ static __noinline int keep_failure(struct client *client, __be16 port_be,
 }
 
 /* A global function: verified once, by itself, and not again from each way that leads here. */
-__noinline int record_failure(const struct connection_key *key, const struct failed *failed,
+APART int record_failure(const struct connection_key *key, const struct failed *failed,
                               __u64 now_ns) {
   struct client_key client_key;
 
@@ -271,5 +273,23 @@ __noinline int record_failure(const struct connection_key *key, const struct fai
   if (stats) stats->unreadable_failures++;
   return 0;
 }
+
+#ifdef ARGUMENTS_BY_MAP
+__noinline int record_failure_here(__u64 now_ns) {
+  struct label_work *work = label_at_hand();
+
+  return work ? record_failure(&work->failed_key, &work->failed, now_ns) : 0;
+}
+
+static __always_inline int record_failure_apart(const struct connection_key *key,
+                                                const struct failed *failed, __u64 now_ns) {
+  struct label_work *work = label_at_hand();
+
+  if (!work) return 0;
+  work->failed_key = *key;
+  return record_failure_here(now_ns);
+}
+#define record_failure record_failure_apart
+#endif
 
 #endif /* PETREL_BPF_HOST_BPF_H */

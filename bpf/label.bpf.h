@@ -97,7 +97,7 @@ static __always_inline void submit_event(struct event *event) {
 }
 
 /* The connection's current request failed. */
-static __noinline int record_request_failure(const struct connection_key *key,
+static FRAME_SAVED int record_request_failure(const struct connection_key *key,
                                              const struct connection *connection, __u8 failure,
                                              __u64 now_ns) {
   struct failed *failed = failed_at_hand();
@@ -117,7 +117,7 @@ static __noinline int record_request_failure(const struct connection_key *key,
 }
 
 /* Ends what the connection still has open and says so: counters, evidence, event. */
-__noinline int end_connection(const struct connection_key *key, struct connection *connection,
+APART int end_connection(const struct connection_key *key, struct connection *connection,
                               __u8 closed_by, __u8 failure, __u64 now_ns) {
   if (!key || !connection) return 0;
   struct backend_stats *stats = stats_of_backend(connection->backend_id);
@@ -125,7 +125,7 @@ __noinline int end_connection(const struct connection_key *key, struct connectio
 
   if (!stats || connection->state == CONNECTION_CLOSED) return 0;
   /* Both ends may close at once, each on a CPU of its own: one of them ends the connection. */
-  if (__sync_val_compare_and_swap(&connection->close_ns, 0, now_ns)) return 0;
+  if (compare_and_swap(&connection->close_ns, 0, now_ns)) return 0;
   struct wait wait = wait_of(connection, key->service_id);
   if ((connection->flags & CONNECTION_WAITING) &&
       end_wait(&wait, stats, connection->request_ns, now_ns))
@@ -144,11 +144,33 @@ __noinline int end_connection(const struct connection_key *key, struct connectio
     event->closed_by = closed_by;
     event->failure = failure;
     event->waited_ns = waited_ns;
-    if (score_in_kernel && failure != FAILURE_NONE) score_event(event);
+    if (scores_here() && failure != FAILURE_NONE) score_event(event);
     submit_event(event);
   }
   if (is_recording()) send_record(key, connection, 0, now_ns);
   return 0;
 }
+
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct connection_key, room_end);
+
+__noinline int end_connection_here(__u32 closed_by, __u32 failure, __u64 now_ns) {
+  struct connection_key *key = room_of(room_end);
+  struct connection *connection = key ? bpf_map_lookup_elem(&connections, key) : NULL;
+
+  return connection ? end_connection(key, connection, closed_by, failure, now_ns) : 0;
+}
+
+static __always_inline void end_connection_apart(const struct connection_key *key,
+                                                 struct connection *connection, __u8 closed_by,
+                                                 __u8 failure, __u64 now_ns) {
+  struct connection_key *room = room_of(room_end);
+
+  if (!room) return;
+  *room = *key;
+  end_connection_here(closed_by, failure, now_ns);
+}
+#define end_connection end_connection_apart
+#endif
 
 #endif /* PETREL_BPF_LABEL_BPF_H */

@@ -188,7 +188,7 @@ static __always_inline int parse_slow_v6(void *data, void *data_end, struct layo
 
 /* A global function: verified once by itself, and what it finds is unknown to the verifier after it,
  * so that the many ways through these headers do not multiply with the rest of the program. */
-__noinline int parse_slow(struct xdp_md *ctx, struct layout *out) {
+APART int parse_slow(struct xdp_md *ctx, struct layout *out) {
   if (!out) return 0;
   void *data_end = (void *)(long)ctx->data_end;
   void *data = (void *)(long)ctx->data;
@@ -214,6 +214,25 @@ __noinline int parse_slow(struct xdp_md *ctx, struct layout *out) {
   }
   return 0;
 }
+
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct layout, room_layout);
+
+__noinline int parse_slow_here(struct xdp_md *ctx) {
+  struct layout *layout = room_of(room_layout);
+
+  return layout ? parse_slow(ctx, layout) : 0;
+}
+
+static __always_inline void parse_slow_apart(struct xdp_md *ctx, struct layout *out) {
+  struct layout *layout = room_of(room_layout);
+
+  out->result = PARSE_OTHER;
+  parse_slow_here(ctx);
+  if (layout) *out = *layout;
+}
+#define parse_slow parse_slow_apart
+#endif
 
 static __always_inline void read_addresses(struct packet *packet) {
   if (packet->is_v6) {

@@ -67,7 +67,7 @@ static __always_inline bool at_limit(__u32 backend_id, bool retry) {
 /* The first usable backend among a few slots that is none of those to avoid; 0 if none is. Not
  * static: a global function is verified once, by itself, and not again from each place and each turn
  * of its loop. */
-__noinline __u32 probe_ring(const struct wanted *wanted, __u64 hash) {
+APART __u32 probe_ring(const struct wanted *wanted, __u64 hash) {
   if (!wanted) return 0;
   for (__u32 i = 1; i <= PLACE_TRIES; i++) {
     __u32 id = slot_of(wanted->offset, wanted->slots, hash_again(hash, i));
@@ -77,6 +77,25 @@ __noinline __u32 probe_ring(const struct wanted *wanted, __u64 hash) {
   }
   return 0;
 }
+
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct wanted, room_probe);
+
+__noinline __u32 probe_ring_here(__u64 hash) {
+  struct wanted *wanted = room_of(room_probe);
+
+  return wanted ? probe_ring(wanted, hash) : 0;
+}
+
+static __always_inline __u32 probe_ring_apart(const struct wanted *wanted, __u64 hash) {
+  struct wanted *room = room_of(room_probe);
+
+  if (!room) return 0;
+  *room = *wanted;
+  return probe_ring_here(hash);
+}
+#define probe_ring probe_ring_apart
+#endif
 
 /* Requests waiting at a backend for each unit of its configured weight, its risk, and how much of that
  * weight it is given. */
@@ -111,7 +130,7 @@ static __noinline __u32 second_choice(const struct service *service, __u32 first
   for (__u32 i = 0; i < SECOND_DRAWS && second == first; i++)
     second = slot_of(service->neutral_offset, service->slots, hash_again(hash, SECOND_HASH + i));
   if (second == first || !usable(second, service->service_id, false)) return first;
-  if (score_in_kernel) {
+  if (scores_here()) {
     /* What the agent will know at its next tick. Where both are risky the ring has the say. */
     __u32 seconds = risk_seconds(clock_ns());
     bool first_is_risky = is_risky(first, seconds);

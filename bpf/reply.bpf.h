@@ -143,7 +143,7 @@ __noinline int answer_with_reset(struct xdp_md *ctx) {
 /* Writes the client's SYN, kept in entry `index` of half_open, over the frame at hand, addressed to
  * the backend that the entry names now; the Ethernet addresses are the caller's to fill. False: the
  * frame cannot be made to fit, and is as it was. */
-__noinline int write_syn(struct xdp_md *ctx, struct half_open *flow, __u32 backend_id) {
+APART int write_syn(struct xdp_md *ctx, struct half_open *flow, __u32 backend_id) {
   struct backend *backend = bpf_map_lookup_elem(&backends, &backend_id);
   void *data = (void *)(long)ctx->data;
   void *data_end = (void *)(long)ctx->data_end;
@@ -187,6 +187,26 @@ __noinline int write_syn(struct xdp_md *ctx, struct half_open *flow, __u32 backe
   }
   return write_segment(data + sizeof(*eth), data_end, &segment, sum);
 }
+
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct half_open, room_syn);
+
+__noinline int write_syn_here(struct xdp_md *ctx, __u32 backend_id) {
+  struct half_open *flow = room_of(room_syn);
+
+  return flow ? write_syn(ctx, flow, backend_id) : 0;
+}
+
+static __always_inline int write_syn_apart(struct xdp_md *ctx, struct half_open *flow,
+                                           __u32 backend_id) {
+  struct half_open *room = room_of(room_syn);
+
+  if (!room) return 0;
+  __builtin_memcpy(room, flow, sizeof(*room));
+  return write_syn_here(ctx, backend_id);
+}
+#define write_syn write_syn_apart
+#endif
 
 /* Keeps what write_syn() needs of the SYN at hand. */
 static __always_inline void keep_syn(struct half_open *flow, const struct packet *packet) {

@@ -163,7 +163,7 @@ static __always_inline struct pending *known_pending(__u32 hash) {
 
 /* A client that may have failed: is its request a retry? 1: it is. A global function: verified once,
  * by itself, and not again from each way that leads here. */
-__noinline int weigh(const struct connection_key *key, __u64 now_ns) {
+APART int weigh(const struct connection_key *key, __u64 now_ns) {
   struct label_work *work = label_at_hand();
   struct client_key client_key;
 
@@ -198,6 +198,25 @@ __noinline int weigh(const struct connection_key *key, __u64 now_ns) {
   failure->retry_odds_log2 = odds_log2(weighing->retries, weighing->others);
   return 1;
 }
+
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct connection_key, room_weigh);
+
+__noinline int weigh_here(__u64 now_ns) {
+  struct connection_key *key = room_of(room_weigh);
+
+  return key ? weigh(key, now_ns) : 0;
+}
+
+static __always_inline int weigh_apart(const struct connection_key *key, __u64 now_ns) {
+  struct connection_key *room = room_of(room_weigh);
+
+  if (!room) return 0;
+  *room = *key;
+  return weigh_here(now_ns);
+}
+#define weigh weigh_apart
+#endif
 
 /* Labels the request that `key` begins now, by the attempt at hand. */
 static __always_inline int label_request(const struct connection_key *key, struct attempt *attempt,

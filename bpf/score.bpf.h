@@ -17,6 +17,15 @@
 /* Set by the loader between open and load. */
 const volatile bool score_in_kernel = false;
 
+/* As with the tap, old kernels would count its stack. */
+static __always_inline bool scores_here(void) {
+#ifdef PETREL_BPF_OLD
+  return false;
+#else
+  return score_in_kernel;
+#endif
+}
+
 /* models: what is scored by.
  * Key: 0.  Value: struct scoring_models.
  * Writer: agent, at a start and when its model changes, through mmap: the entry not in force first,
@@ -128,7 +137,7 @@ static __always_inline void observe_event(const struct event *event, struct obse
 
 /* Scores an event that says how a request went, and says by which model. Stands alone, so that the
  * verifier sees its arithmetic once. */
-__noinline int score_event(struct event *event) {
+GLOBAL int score_event(struct event *event) {
   __u32 zero = 0;
 
   if (!event) return 0;

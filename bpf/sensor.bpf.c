@@ -57,15 +57,18 @@ static __always_inline void on_closed(struct socket_state *socket, const struct 
   count_close(socket, last.bytes_sent, last.bytes_received, last.srtt_us);
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(petrel_set_state, const struct sock *sk, int old_state, int new_state) {
-  if (new_state != TCP_CLOSE) return 0;
-  struct socket_state *socket = state_of(sk);
-  if (!socket) return 0;
+static __always_inline void on_end(struct socket_state *socket, const struct sock *sk, int old_state) {
   if (old_state != TCP_SYN_SENT)
     on_closed(socket, sk);
   else if (socket->owns && socket->flow.key.service_id)
     connect_failed(socket, sk->sk_err);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(petrel_set_state, const struct sock *sk, int old_state, int new_state) {
+  if (new_state != TCP_CLOSE) return 0;
+  struct socket_state *socket = state_of(sk);
+  if (socket) on_end(socket, sk, old_state);
   return 0;
 }
 
@@ -78,16 +81,19 @@ static __always_inline void on_syn_again(struct socket_state *socket) {
   stats->syn_repeats++;
 }
 
-SEC("tp_btf/tcp_retransmit_skb")
-int BPF_PROG(petrel_retransmit, const struct sock *sk) {
-  struct socket_state *socket = state_of(sk);
-
-  if (!socket) return 0;
-  if (sk->__sk_common.skc_state == TCP_SYN_SENT) on_syn_again(socket);
+static __always_inline void on_retransmit(struct socket_state *socket, __u32 state) {
+  if (state == TCP_SYN_SENT) on_syn_again(socket);
   struct backend_stats *stats = stats_of_backend(socket->backend_id);
   struct connection *connection = connection_of(socket);
   if (connection) SATURATING_INCREMENT(view_in(connection, socket->end)->retransmits);
   if (stats && socket->counts) stats->socket_retransmits++;
+}
+
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(petrel_retransmit, const struct sock *sk) {
+  struct socket_state *socket = state_of(sk);
+
+  if (socket) on_retransmit(socket, sk->__sk_common.skc_state);
   return 0;
 }
 
@@ -201,6 +207,9 @@ static __always_inline void watch(struct bpf_sock_ops *ops, const struct socket_
   int flags = ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTO_CB_FLAG;
 
   if (!socket->owns) flags |= BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG;
+#ifdef PETREL_BPF_OLD
+  flags |= BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG;
+#endif
   bpf_sock_ops_cb_flags_set(ops, flags);
 }
 
@@ -271,12 +280,30 @@ static __always_inline void on_rtt(struct bpf_sock_ops *ops) {
   bpf_sock_ops_cb_flags_set(ops, flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
 }
 
+#ifdef PETREL_BPF_OLD
+/* Before 5.11 tracepoints cannot read a socket's storage. What they tell is told by calls of its own. */
+static __noinline int on_end_here(struct bpf_sock_ops *ops, struct socket_state *socket) {
+  struct bpf_sock *sk = ops->sk;
+  struct tcp_sock *tcp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+
+  if (tcp) on_end(socket, (const struct sock *)tcp, ops->args[0]);
+  return 0;
+}
+#endif
+
 /* A FIN has come, or is about to be sent: the balancer's record, should it see the flow, is yet to be
  * made. */
 static __always_inline void on_state(struct bpf_sock_ops *ops) {
-  struct socket_state *socket = ops->args[1] == TCP_CLOSE ? NULL : taken_up(ops);
+  struct socket_state *socket = taken_up(ops);
 
-  if (socket) tell_rtt(ops, socket);
+  if (!socket) return;
+  if (ops->args[1] != TCP_CLOSE) {
+    if (!socket->owns) tell_rtt(ops, socket);
+    return;
+  }
+#ifdef PETREL_BPF_OLD
+  on_end_here(ops, socket);
+#endif
 }
 
 static __always_inline void on_rto(struct bpf_sock_ops *ops) {
@@ -297,12 +324,21 @@ int petrel_sockops(struct bpf_sock_ops *ops) {
     case BPF_SOCK_OPS_TCP_CONNECT_CB:
       socket = take_up(ops, END_CONNECTING);
       if (socket) begin_connecting(socket);
+#ifdef PETREL_BPF_OLD
+      if (socket) watch(ops, socket);
+#endif
       break;
     case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB: on_connected(ops); break;
     case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB: on_accepted(ops); break;
     case BPF_SOCK_OPS_RTT_CB: on_rtt(ops); break;
     case BPF_SOCK_OPS_RTO_CB: on_rto(ops); break;
     case BPF_SOCK_OPS_STATE_CB: on_state(ops); break;
+#ifdef PETREL_BPF_OLD
+    case BPF_SOCK_OPS_RETRANS_CB:
+      socket = taken_up(ops);
+      if (socket) on_retransmit(socket, ops->state);
+      break;
+#endif
   }
   return 1;
 }

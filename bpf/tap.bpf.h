@@ -15,6 +15,15 @@
 
 const volatile bool tap_on = false;
 
+/* Old kernels count the stack of code, too, that is never reached. */
+static __always_inline bool is_tapping(void) {
+#ifdef PETREL_BPF_OLD
+  return false;
+#else
+  return tap_on;
+#endif
+}
+
 /* tap_state: what is known of the packet at hand, until it leaves.
  * Key: 0.  Value: struct tap_header.  Writer and reader: balancer, when tapping.  Size: 1 a CPU. */
 struct {
@@ -46,14 +55,14 @@ static __noinline int tap_note(__u32 service_id, __u32 verdict) {
 }
 
 static __always_inline void tap_backend(__u32 backend_id) {
-  struct tap_header *at_hand = tap_on ? tap_at_hand() : NULL;
+  struct tap_header *at_hand = is_tapping() ? tap_at_hand() : NULL;
 
   if (at_hand) at_hand->backend_id = backend_id;
 }
 
 /* The interface that it leaves by, where that is another than it came in by. */
 static __always_inline void tap_leaves_by(__u32 ifindex) {
-  struct tap_header *at_hand = tap_on ? tap_at_hand() : NULL;
+  struct tap_header *at_hand = is_tapping() ? tap_at_hand() : NULL;
 
   if (at_hand) at_hand->ifindex = ifindex;
 }

@@ -79,7 +79,7 @@ static __noinline int queue_requests(const struct connection_key *key,
                                      const struct request_head *head, __u32 count) {
   __u64 now_ns = clock_ns();
 
-  __sync_fetch_and_or(&connection->flags, CONNECTION_PIPELINED);
+  fetch_or(&connection->flags, CONNECTION_PIPELINED);
   for (__u32 i = 0; i <= QUEUED_REQUESTS && i < count; i++)
     take_queued(key, connection, stats, head->method, now_ns);
   return 0;
@@ -97,7 +97,7 @@ static __always_inline int begin_request(const struct connection_key *key,
     send_record(key, connection, payload_bytes, now_ns);
   connection->request_bytes_in = connection->bytes_in - payload_bytes;
   if (connection->requests == 0 && head->method > METHOD_OTHER)
-    __sync_fetch_and_or(&connection->flags, CONNECTION_HTTP);
+    fetch_or(&connection->flags, CONNECTION_HTTP);
   bool readable = connection->flags & CONNECTION_HTTP;
   connection->method = readable ? head->method : METHOD_NONE;
   connection->request_hash = readable ? head->hash : 0;
@@ -106,7 +106,7 @@ static __always_inline int begin_request(const struct connection_key *key,
   begin_wait(&wait, stats, now_ns);
   /* The backend may be closing it at this moment, on another CPU: whoever comes second sees what the
    * other has marked. A compare-and-swap orders the two on every architecture; a load would not. */
-  if (__sync_val_compare_and_swap(&connection->close_ns, 0, 0)) {
+  if (compare_and_swap(&connection->close_ns, 0, 0)) {
     end_wait(&wait, stats, now_ns, now_ns);
     return 0;
   }
@@ -131,7 +131,7 @@ static __noinline int next_request(const struct connection_key *key, struct conn
   }
   connection->queued = queued ? queued - 1 : 0;
   start_request(key, connection, stats, start_ns);
-  __sync_fetch_and_or(&connection->flags, CONNECTION_WAITING);
+  fetch_or(&connection->flags, CONNECTION_WAITING);
   return 0;
 }
 
@@ -159,7 +159,7 @@ static __noinline int end_request(const struct connection_key *key, struct conne
   if (event) {
     event->waited_ns = waited_ns;
     event->failure = failure;
-    if (score_in_kernel) score_event(event);
+    if (scores_here()) score_event(event);
     submit_event(event);
   }
   if (connection->queued) next_request(key, connection, stats, now_ns);
@@ -188,7 +188,7 @@ static __always_inline bool text_at(struct xdp_md *ctx, __u32 offset, struct tex
 #endif
 
 /* These two stand alone, so that the verifier sees their loops once. */
-__noinline int read_request(SEGMENT *ctx, __u32 offset, struct request_head *out) {
+APART int read_request(SEGMENT *ctx, __u32 offset, struct request_head *out) {
   struct text text;
 
   if (!out) return 0;
@@ -197,7 +197,25 @@ __noinline int read_request(SEGMENT *ctx, __u32 offset, struct request_head *out
   return 0;
 }
 
-__noinline int find_answers(SEGMENT *ctx, __u32 offset, struct answers *out) {
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct request_head, room_read);
+
+__noinline int read_request_here(SEGMENT *ctx, __u32 offset) {
+  struct request_head *head = room_of(room_read);
+
+  return head ? read_request(ctx, offset, head) : 0;
+}
+
+static __always_inline void read_request_apart(SEGMENT *ctx, __u32 offset, struct request_head *out) {
+  struct request_head *head = room_of(room_read);
+
+  read_request_here(ctx, offset);
+  if (head) *out = *head;
+}
+#define read_request read_request_apart
+#endif
+
+APART int find_answers(SEGMENT *ctx, __u32 offset, struct answers *out) {
   struct text text;
 
   if (!out) return 0;
@@ -206,9 +224,27 @@ __noinline int find_answers(SEGMENT *ctx, __u32 offset, struct answers *out) {
   return 0;
 }
 
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct answers, room_answers);
+
+__noinline int find_answers_here(SEGMENT *ctx, __u32 offset) {
+  struct answers *answers = room_of(room_answers);
+
+  return answers ? find_answers(ctx, offset, answers) : 0;
+}
+
+static __always_inline void find_answers_apart(SEGMENT *ctx, __u32 offset, struct answers *out) {
+  struct answers *answers = room_of(room_answers);
+
+  find_answers_here(ctx, offset);
+  if (answers) *out = *answers;
+}
+#define find_answers find_answers_apart
+#endif
+
 /* New bytes from the client of an established connection, which may begin a request. Like what hears
  * the backend it stands alone, so that the verifier sees it once. `offset`: of the payload. */
-__noinline int hear_client(SEGMENT *ctx, const struct connection_key *key,
+APART int hear_client(SEGMENT *ctx, const struct connection_key *key,
                            struct connection *connection, __u32 offset, __u32 payload_bytes) {
   struct request_head head;
 
@@ -231,13 +267,35 @@ __noinline int hear_client(SEGMENT *ctx, const struct connection_key *key,
   return begin_request(key, connection, stats, &head, payload_bytes);
 }
 
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct connection_key, room_client);
+
+__noinline int hear_client_here(SEGMENT *ctx, __u32 offset, __u32 payload_bytes) {
+  struct connection_key *key = room_of(room_client);
+  struct connection *connection = key ? bpf_map_lookup_elem(&connections, key) : NULL;
+
+  return connection ? hear_client(ctx, key, connection, offset, payload_bytes) : 0;
+}
+
+static __always_inline void hear_client_apart(SEGMENT *ctx, const struct connection_key *key,
+                                              struct connection *connection, __u32 offset,
+                                              __u32 payload_bytes) {
+  struct connection_key *room = room_of(room_client);
+
+  if (!room) return;
+  *room = *key;
+  hear_client_here(ctx, offset, payload_bytes);
+}
+#define hear_client hear_client_apart
+#endif
+
 /* Nothing but the next request can follow at once, and it would have to be read. */
 static __always_inline bool may_pipeline(const struct connection *connection) {
   return (connection->flags & CONNECTION_HTTP) && has_no_body(connection->method);
 }
 
 /* New bytes from the backend while a request waits. */
-__noinline int hear_backend(SEGMENT *ctx, const struct connection_key *key,
+APART int hear_backend(SEGMENT *ctx, const struct connection_key *key,
                             struct connection *connection, __u32 offset, __u32 payload_bytes) {
   struct answers answers;
   struct text text;
@@ -259,6 +317,28 @@ __noinline int hear_backend(SEGMENT *ctx, const struct connection_key *key,
   }
   return 0;
 }
+
+#ifdef ARGUMENTS_BY_MAP
+ROOM_FOR(struct connection_key, room_backend);
+
+__noinline int hear_backend_here(SEGMENT *ctx, __u32 offset, __u32 payload_bytes) {
+  struct connection_key *key = room_of(room_backend);
+  struct connection *connection = key ? bpf_map_lookup_elem(&connections, key) : NULL;
+
+  return connection ? hear_backend(ctx, key, connection, offset, payload_bytes) : 0;
+}
+
+static __always_inline void hear_backend_apart(SEGMENT *ctx, const struct connection_key *key,
+                                               struct connection *connection, __u32 offset,
+                                               __u32 payload_bytes) {
+  struct connection_key *room = room_of(room_backend);
+
+  if (!room) return;
+  *room = *key;
+  hear_backend_here(ctx, offset, payload_bytes);
+}
+#define hear_backend hear_backend_apart
+#endif
 
 /* A segment closes its sender's window: it is asked to wait. */
 static __always_inline bool closes_window(const struct packet *packet) {
@@ -293,7 +373,7 @@ static __always_inline void sense_client_segment(SEGMENT *ctx, const struct pack
   if (packet->tcp->rst) stats->client_resets++;
   if (connection->state == CONNECTION_CLOSED) return;
   bool unanswered = connection->flags & CONNECTION_WAITING;
-  if (packet->tcp->fin) __sync_fetch_and_or(&connection->flags, CONNECTION_CLIENT_FIN);
+  if (packet->tcp->fin) fetch_or(&connection->flags, CONNECTION_CLIENT_FIN);
   end_connection(key, connection, packet->tcp->rst ? CLOSED_BY_CLIENT_RST : CLOSED_BY_CLIENT_FIN,
                  unanswered ? FAILURE_ABANDONED : FAILURE_NONE, clock_ns());
 }
@@ -333,7 +413,7 @@ static __always_inline void sense_backend_segment(SEGMENT *ctx, const struct pac
   if (closes_window(packet)) SATURATING_INCREMENT(connection->zero_windows_out);
   if (!packet->tcp->fin && !packet->tcp->rst) return;
   if (connection->state == CONNECTION_CLOSED) return;
-  if (packet->tcp->fin) __sync_fetch_and_or(&connection->flags, CONNECTION_BACKEND_FIN);
+  if (packet->tcp->fin) fetch_or(&connection->flags, CONNECTION_BACKEND_FIN);
   end_connection(key, connection, packet->tcp->rst ? CLOSED_BY_BACKEND_RST : CLOSED_BY_BACKEND_FIN,
                  failure_of_close(connection, packet->tcp->rst), clock_ns());
 }

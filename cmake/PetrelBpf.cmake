@@ -1,4 +1,5 @@
-# petrel_bpf(name): compiles bpf/<name>.bpf.c to a CO-RE object and makes <name>.skel.h of it.
+# petrel_bpf(name [SOURCE name] [DEFINE symbol...]): compiles bpf/<name or SOURCE>.bpf.c to a CO-RE
+# object and makes <name>.skel.h of it.
 find_program(PETREL_CLANG NAMES clang clang-14 REQUIRED)
 find_program(PETREL_BPFTOOL bpftool PATHS /usr/sbin /sbin REQUIRED)
 find_program(PETREL_LLVM_STRIP NAMES llvm-strip llvm-strip-14 REQUIRED)
@@ -25,12 +26,17 @@ macro(petrel_vmlinux)
 endmacro()
 
 function(petrel_bpf name)
-  set(source ${PROJECT_SOURCE_DIR}/bpf/${name}.bpf.c)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "SOURCE" "DEFINE")
+  if(NOT arg_SOURCE)
+    set(arg_SOURCE ${name})
+  endif()
+  list(TRANSFORM arg_DEFINE PREPEND -D)
+  set(source ${PROJECT_SOURCE_DIR}/bpf/${arg_SOURCE}.bpf.c)
   set(object ${PETREL_BPF_DIR}/${name}.bpf.o)
   set(skeleton ${PETREL_BPF_DIR}/${name}.skel.h)
   add_custom_command(
     OUTPUT ${object}
-    COMMAND ${PETREL_CLANG} -target bpf -mcpu=v3 -O2 -g -D__TARGET_ARCH_x86 -Wall -Wextra -Werror
+    COMMAND ${PETREL_CLANG} -target bpf -mcpu=v3 -O2 -g -D__TARGET_ARCH_x86 ${arg_DEFINE} -Wall -Wextra -Werror
             -Wno-unused-parameter -Wno-unused-function
             -Wno-address-of-packed-member -I${PETREL_BPF_DIR} -I${PROJECT_SOURCE_DIR}
             -MD -MF ${object}.d -MT ${object} -c ${source} -o ${object}

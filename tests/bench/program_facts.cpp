@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "balancer.skel.h"
+#include "maps/programs.hpp"
 #include "sensor.skel.h"
 
 namespace petrel::bench {
@@ -153,11 +154,11 @@ void add_object(bpf_object* object, const std::string& name, std::vector<Program
 
 std::vector<ProgramFacts> program_facts(std::vector<std::string>& notes) {
   std::vector<ProgramFacts> facts;
-  if (balancer_bpf* balancer = balancer_bpf__open()) {
+  if (balancer_bpf* balancer = open_balancer()) {
     add_object(balancer->obj, "the balancer", facts, notes);
     balancer_bpf__destroy(balancer);
   }
-  if (sensor_bpf* sensor = sensor_bpf__open()) {
+  if (sensor_bpf* sensor = open_sensor()) {
     add_object(sensor->obj, "the sensor", facts, notes);
     sensor_bpf__destroy(sensor);
   }

@@ -18,6 +18,7 @@
 
 #include "balancer.skel.h"
 #include "bpf/hash.h"
+#include "maps/programs.hpp"
 #include "ring/ring.hpp"
 #include "tests/bench/bench.h"
 
@@ -62,7 +63,7 @@ int drop_event(void*, void*, std::size_t) { return 0; }
 // --- loading ------------------------------------------------------------------------------------
 
 World::World(const WorldOptions& options)
-    : skeleton_(balancer_bpf__open()), dsr_((options.service_flags & bpf::SERVICE_DSR) != 0) {
+    : skeleton_(open_balancer()), dsr_((options.service_flags & bpf::SERVICE_DSR) != 0) {
   require(skeleton_ != nullptr, "open the balancer");
   // Long enough that no pause of a busy machine turns one case into another.
   constexpr std::uint64_t kLongNs = std::chrono::nanoseconds(1h).count();

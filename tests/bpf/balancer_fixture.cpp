@@ -17,6 +17,7 @@
 #include "balancer.skel.h"
 #include "bpf/hash.h"
 #include "label/retry_fit.hpp"
+#include "maps/programs.hpp"
 
 namespace petrel::test {
 namespace {
@@ -35,6 +36,12 @@ bool keep(std::vector<T>& kept, const void* data, std::size_t bytes) {
 int keep_sent(void* sent, void* data, std::size_t bytes) {
   auto& to = *static_cast<Sent*>(sent);
   return keep(to.events, data, bytes) || keep(to.records, data, bytes) ? 0 : -EINVAL;
+}
+
+// As the kernel takes them; PETREL_TEST_PROGRAMS=old: those of old kernels, which new ones take too.
+ProgramSet programs_under_test() {
+  const char* wanted = std::getenv("PETREL_TEST_PROGRAMS");
+  return wanted != nullptr && std::string_view(wanted) == "old" ? ProgramSet::kOld : program_set();
 }
 
 // A test that cannot read its maps has nothing to say: gtest reports the exception as a failure.
@@ -104,7 +111,7 @@ int Balancer::load(const LoadOptions& options) {
   libbpf_set_print([](libbpf_print_level level, const char* format, va_list arguments) {
     return level == LIBBPF_WARN ? std::vfprintf(stderr, format, arguments) : 0;
   });
-  skeleton_ = balancer_bpf__open();
+  skeleton_ = open_balancer(programs_under_test());
   if (skeleton_ == nullptr) return -errno;
   skeleton_->rodata->retry_window_ns = options.retry_window.count();
   skeleton_->rodata->handshake_timeout_ns = options.handshake_timeout.count();
@@ -149,6 +156,10 @@ void BalancerTest::SetUp() {
   if (unshare(CLONE_NEWNET) != 0) {
     GTEST_SKIP() << "SKIPPED, nothing was tested: unshare(CLONE_NEWNET): " << std::strerror(errno)
                  << ": needs CAP_SYS_ADMIN: run as root";
+  }
+  if ((options_.tap_on || options_.score_in_kernel) && programs_under_test() == ProgramSet::kOld) {
+    GTEST_SKIP() << "SKIPPED, nothing was tested: the programs of kernels before 5.12 have no tap, "
+                    "and do not score";
   }
   const int rc = lb.loaded() ? 0 : lb.load(options_);
   if (rc == -EPERM || rc == -EACCES || rc == -ENOSYS) {

@@ -15,6 +15,7 @@
 
 #include "balancer.skel.h"
 #include "dirty.skel.h"
+#include "maps/programs.hpp"
 
 namespace petrel::fuzz {
 namespace {
@@ -60,7 +61,7 @@ bool Instance::map_memory(const char* map, std::span<T>* out) {
 // the machine's pace.
 std::string Instance::load() {
   libbpf_set_print(say_warnings);
-  balancer_ = balancer_bpf__open();
+  balancer_ = open_balancer();
   dirty_ = dirty_bpf__open();
   if (balancer_ == nullptr || dirty_ == nullptr) return failed("open the programs", -errno);
   balancer_->rodata->retry_window_ns = 3'600'000'000'000;

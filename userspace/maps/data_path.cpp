@@ -19,6 +19,7 @@
 #include "maps/attachment.hpp"
 #include "maps/bpf_error.hpp"
 #include "maps/driver.hpp"
+#include "maps/programs.hpp"
 #include "sensor.skel.h"
 
 namespace petrel {
@@ -33,6 +34,11 @@ namespace {
 // Work space of one program: not shared, not pinned.
 constexpr std::array<std::string_view, 6> kPrivateMaps = {
     "label_work", "new_connection", "score_work", "scratch", "segments", "tap_state"};
+constexpr std::string_view kRoom = "room_";  // the same, of the programs of old kernels
+
+// Which programs the balancer of old kernels goes on to. Of one load, yet pinned: without a reference
+// from outside the kernel empties such a map, and all packets would pass.
+constexpr const char* kParts = "parts";
 
 // What an LRU map needs beyond its entries: each CPU keeps up to this many free ones to itself.
 constexpr std::uint32_t kLruFreeOfCpu = 128;
@@ -79,7 +85,7 @@ std::array<Wanted, 20> wanted_maps(const AgentConfig& agent, const MapSizes& siz
 // Internal maps (.rodata, .bss) belong to one load of the program and are not pinned.
 bool is_shared(const bpf_map* map) {
   const std::string_view name = bpf_map__name(map);
-  return name.find('.') == std::string_view::npos &&
+  return name.find('.') == std::string_view::npos && !name.starts_with(kRoom) && name != kParts &&
          std::ranges::find(kPrivateMaps, name) == kPrivateMaps.end();
 }
 
@@ -164,12 +170,13 @@ Result<DataPath> DataPath::load(const Config& config, const MapSizes& sizes) {
   if (auto made = make_pin_directories(path.pin_path_); !made) return made.error();
 
   auto& balancer = path.skeletons_->balancer;
-  balancer.reset(balancer_bpf__open());
+  balancer.reset(open_balancer());
   if (!balancer) return bpf_error(-errno, "open balancer object");
   if (auto shaped = path.shape_maps(config, sizes); !shaped) {
     return shaped.error().within("load balancer");
   }
   path.set_constants(balancer.get());
+  if (program_set() == ProgramSet::kOld) path.note_old_kernel();
   if (const int rc = balancer_bpf__load(balancer.get()); rc != 0) {
     // libbpf answers EINVAL when a pinned map of the same name has other parameters.
     Error error = rc == -EINVAL && path.adopted_
@@ -179,6 +186,18 @@ Result<DataPath> DataPath::load(const Config& config, const MapSizes& sizes) {
     return error;
   }
   return path;
+}
+
+void DataPath::note_old_kernel() {
+  degraded_.emplace_back("balancer: no atomic operations that answer before Linux 5.12: what two CPUs "
+                         "end at once may be counted twice; no tap");
+  if (agent_.score_in_kernel) {
+    degraded_.emplace_back("balancer: agent.score_in_kernel needs Linux 5.12: the agent scores instead");
+  }
+  if (agent_.socket_sensor) {
+    degraded_.emplace_back("socket sensor: tracepoints cannot read a socket's storage before Linux "
+                           "5.11: resets at sockets are not seen");
+  }
 }
 
 // Each shared map gets its pin and its size, or becomes one that grows.
@@ -269,6 +288,13 @@ Result<void> DataPath::attach_xdp(const AgentConfig& agent) {
   for (GrownMap& map : grown_) {
     if (auto copied = map.copy(map_fd(map.name())); !copied) return copied;
   }
+  const std::string parts = pin_path_ + "/" + kParts, next_parts = parts + "-next";
+  const bool in_parts = map_fd(kParts) >= 0;
+  if (in_parts) {
+    fs::remove(next_parts);
+    const int rc = bpf_obj_pin(map_fd(kParts), next_parts.c_str());
+    if (rc != 0) return bpf_error(rc, "pin map at " + next_parts);
+  }
   XdpSwitch change(pin_path_, balancer_fd());
   for (const std::string& interface : agent.interfaces) {
     if (auto put = change.put(interface, agent.xdp_mode); !put) {
@@ -277,6 +303,7 @@ Result<void> DataPath::attach_xdp(const AgentConfig& agent) {
   }
   if (auto handed = hand_over(); !handed) return handed;
   xdp_links_ = change.commit();
+  if (in_parts) fs::rename(next_parts, parts);
   detach_others(agent);
   return {};
 }
@@ -310,7 +337,7 @@ void DataPath::detach_sensor() {
 bool DataPath::attach_sensor(const AgentConfig& agent, bool sees_segments) {
   detach_sensor();
   auto& sensor = skeletons_->sensor;
-  sensor.reset(sensor_bpf__open());
+  sensor.reset(open_sensor());
   if (!sensor) {
     degraded_.push_back("socket sensor: " + bpf_error(-errno, "open").message());
     return false;
@@ -346,7 +373,7 @@ void DataPath::attach_sensor_programs(const std::string& cgroup) {
   auto& programs = skeletons_->sensor->progs;
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, skeletons_->sensor->obj) {
-    if (bpf_program__type(program) != BPF_PROG_TYPE_TRACING) continue;
+    if (bpf_program__type(program) != BPF_PROG_TYPE_TRACING || !bpf_program__autoload(program)) continue;
     keep(bpf_program__attach(program), bpf_program__name(program));
   }
   for (bpf_program* seeing : {programs.petrel_sent, programs.petrel_received,
@@ -380,7 +407,10 @@ Result<void> DataPath::hedge(const bpf::hedge_wish& wish) const {
 }
 
 Result<BalancerSkeleton> DataPath::load_tap() const {
-  BalancerSkeleton tap(balancer_bpf__open());
+  if (program_set() == ProgramSet::kOld) {
+    return Error(ExitCode::kMissing, "the balancer for this kernel has no tap: it needs Linux 5.12");
+  }
+  BalancerSkeleton tap(open_balancer());
   if (!tap) return bpf_error(-errno, "open balancer object");
   set_constants(tap.get());
   tap->rodata->tap_on = true;

@@ -76,7 +76,8 @@ class DataPath {
   // their readers.
   std::vector<GrownMap> take_grown() { return std::exchange(grown_, {}); }
 
-  // A second copy of the balancer, which also copies packets to `taps`. On any thread.
+  // A second copy of the balancer, which also copies packets to `taps`. On any thread. kMissing: the
+  // programs for this kernel have none (before 5.12).
   Result<BalancerSkeleton> load_tap() const;
   // Puts it in the balancer's place on each interface, and back. stop_tap() does nothing without.
   Result<void> start_tap(BalancerSkeleton tap);
@@ -98,6 +99,7 @@ class DataPath {
  private:
   DataPath();
   int balancer_fd() const;
+  void note_old_kernel();
   Result<void> shape_maps(const Config& config, const MapSizes& sizes);
   template <class Constants>
   void set_label_constants(Constants& constants) const;
