@@ -38,11 +38,15 @@ constexpr CheckState kDegraded = CheckState::kDegraded;
 constexpr CheckState kFatal = CheckState::kFatal;
 
 const Case kHostCases[] = {
-    {"kernel before 5.12",
+    {"kernel before 5.10",
      [](Host& it) {
-       it.host().kernel = {5, 11};
+       it.host().kernel = {5, 9};
      },
      "kernel.version", kFatal, "", ""},
+    {"no atomic operations that answer", [](Host& it) { it.host().atomics = false; },
+     "kernel.atomics", kDegraded, "", ""},
+    {"kernel before 5.18", [](Host& it) { it.host().kernel = {5, 17}; }, "kernel.live_frames", kDegraded,
+     "", ""},
     {"no BTF", [](Host& it) { it.host().btf = false; }, "kernel.btf", kFatal, "", ""},
     {"CAP_SYS_ADMIN does not stand in for CAP_NET_ADMIN",
      [](Host& it) { it.host().capabilities = 1ULL << CAP_SYS_ADMIN; }, "process.capabilities",

@@ -30,6 +30,7 @@ struct HostFacts {
   std::string kernel_release;
   KernelVersion kernel;
   bool btf = false;
+  bool atomics = true;                  // BPF_FETCH, 5.12; true where it could not be asked
   std::uint64_t capabilities = 0;       // effective; bit n: capability n
   std::optional<bool> jit;              // nullopt: could not be asked
   std::vector<Loadable> program_types;  // empty: could not be asked

@@ -9,7 +9,8 @@
 namespace petrel {
 namespace {
 
-constexpr KernelVersion kOldestKernel{5, 12};       // BPF_CMPXCHG and BPF_XCHG
+constexpr KernelVersion kOldestKernel{5, 10};       // the oldest that is tried
+constexpr KernelVersion kLiveFrames{5, 18};         // of programs that are run by hand
 constexpr KernelVersion kMemlockUnneeded{5, 11};    // BPF memory is charged to the memory cgroup
 constexpr std::uint64_t kMemlockBytes = 512 << 20;  // maps at their largest, with room
 
@@ -22,9 +23,25 @@ std::string joined(const std::vector<Loadable>& types) {
 void judge_kernel(const HostFacts& host, Checks& checks) {
   if (host.kernel < kOldestKernel) {
     checks.push_back(fatal("kernel.version", "", host.kernel_release,
-                           "the balancer's atomic operations need 5.12: boot a newer kernel", ""));
+                           "petrel has never run on one before 5.10: boot a newer kernel", ""));
   } else {
     checks.push_back(good("kernel.version", "", host.kernel_release));
+  }
+  if (host.atomics) {
+    checks.push_back(good("kernel.atomics", "", "atomic operations answer"));
+  } else {
+    checks.push_back(degraded("kernel.atomics", "", "no atomic operations that answer (Linux 5.12)",
+                              "the programs for old kernels are used: what two CPUs end at once may be "
+                              "counted twice; no tap, no scores in the kernel, no resets at sockets",
+                              ""));
+  }
+  if (host.kernel >= kOldestKernel && host.kernel < kLiveFrames) {
+    checks.push_back(degraded("kernel.live_frames", "", "programs run no live frames (Linux 5.18)",
+                              "no SYN is hedged: one that waits far too long for its backend is moved "
+                              "only when its client sends it again",
+                              ""));
+  } else if (host.kernel >= kLiveFrames) {
+    checks.push_back(good("kernel.live_frames", "", host.kernel_release));
   }
   if (host.btf) {
     checks.push_back(good("kernel.btf", "", "/sys/kernel/btf/vmlinux"));

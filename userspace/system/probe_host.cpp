@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "base/unique_fd.hpp"
+#include "maps/programs.hpp"
 #include "system/probes.hpp"
 
 namespace petrel {
@@ -122,7 +123,10 @@ HostFacts probe_host(const AgentConfig& agent) {
   host.capabilities = effective_capabilities();
   host.jit = probe_jit();
   // Without capabilities every probe fails, which would tell nothing about the kernel.
-  if (host.jit || ::geteuid() == 0) probe_loadable(host);
+  if (host.jit || ::geteuid() == 0) {
+    probe_loadable(host);
+    host.atomics = program_set() == ProgramSet::kCurrent;
+  }
   host.pin_path_on_bpffs = on_bpffs(agent.pin_path);
   rlimit limit{};
   if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
