@@ -8,8 +8,9 @@ import tempfile
 import unittest
 from contextlib import redirect_stderr
 from pathlib import Path
+from unittest import mock
 
-from petrel_lab import kernels
+from petrel_lab import kernels, kernels_extras
 from petrel_lab.kernels_apt import (AptError, Source, debian_sources, kernel_sources,
                                     newest_of_each, parse_deb822, parse_one_line)
 from petrel_lab.kernels_image import cpio, load_order
@@ -96,7 +97,8 @@ class Names(unittest.TestCase):
 
     def test_bad_input_is_a_usage_error(self):
         for argv in (["--kernel", "six"], ["--kernel", ","], ["--lab-seconds", "3"],
-                     ["--bin", "/nonexistent"], ["--json", "/nonexistent/f"]):
+                     ["--bin", "/nonexistent"], ["--extras", "none-such"], ["--extras", ","],
+                     ["--no-tests", "--lab-seconds", "0"], ["--json", "/nonexistent/f"]):
             with self.subTest(argv=argv), redirect_stderr(io.StringIO()) as said, \
                     self.assertRaises(SystemExit) as ended:
                 parse(argv)
@@ -205,11 +207,39 @@ class Rows(unittest.TestCase):
                 self.assertFalse(row["passed"])
                 self.assertIn(words, " ".join(row["problems"]))
 
+    def test_an_extra_fails_the_kernel_only_where_it_could_run(self):
+        found = {"good": True, "figures": {"petrel": {"retries": 1200, "p99_ms": 1.5}}}
+        lacking = {"good": None, "figures": {}, "note": "this kernel has no ip_vs"}
+        row = row_of("6.1", results(**{"extra a": found, "extra b": lacking}))
+        self.assertTrue(row["passed"], row["problems"])
+        shown = "\n".join(table([row]))
+        self.assertIn("a: good\n        petrel: retries 1,200, p99_ms 1.5", shown)
+        self.assertIn("b: not there: this kernel has no ip_vs", shown)
+        bad = {"good": False, "figures": {}, "note": "2 requests were lost"}
+        row = row_of("6.1", results(**{"extra a": bad}))
+        self.assertEqual(row["problems"], ["a: 2 requests were lost"])
+
+    def test_without_tests_none_are_missed(self):
+        found = {name: value for name, value in results().items() if not name.endswith("_test")}
+        self.assertTrue(row_of("6.1", found, tested=False)["passed"])
+        self.assertFalse(row_of("6.1", found)["passed"])
+
     def test_a_guest_that_ended_early_has_not_passed(self):
         row = row_of("6.12", {}, "it ended at boot: Kernel panic")
         self.assertFalse(row["passed"])
         self.assertEqual(row["kernel"], "6.12")
         self.assertIn("Kernel panic", "\n".join(table([row])))
+
+    def test_an_extra_always_gives_a_result(self):
+        calls = {"lacks": kernels_extras.NotThere("no ip_vs"), "breaks": ValueError("odd")}
+
+        def work(_job, _seconds):
+            raise calls[name]
+        for name, good in (("lacks", None), ("breaks", False)):
+            module = mock.Mock(run=work)
+            with mock.patch.dict(kernels_extras.EXTRAS, {name: kernels_extras.Extra("m", 1, "")}), \
+                    mock.patch("importlib.import_module", return_value=module):
+                self.assertIs(kernels_extras.run(name, {}, 5)["good"], good)
 
     def test_exit_codes(self):
         good, bad = row_of("6.1", results()), row_of("6.1", {}, "it ended")

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import facts, kernels_image
+from . import facts, kernels_extras, kernels_image
 from .kernels_apt import (Apt, AptError, debian_sources, host_sources, kernel_sources,
                           release_sources)
 from .kernels_image import ImageError
@@ -75,11 +75,14 @@ class Matrix:
         progress("making a disk of petrel as it is built here")
         self.petrel = self.options.logs / "petrel.img"
         patience = self.options.patience
-        job = {"root": str(ROOT), "tests": TESTS, "filter": self.options.filter,
+        tests = () if self.options.no_tests else TESTS
+        job = {"root": str(ROOT), "tests": tests, "filter": self.options.filter,
                "check_s": CHECK_LIMIT_S * patience, "programs_s": PROGRAMS_LIMIT_S * patience,
                "tests_s": TESTS_LIMIT_S * patience, "lab_limit_s": LAB_LIMIT_S * patience,
                "agent_s": AGENT_LIMIT_S * patience,
-               "lab_s": self.options.lab_seconds, "rate": self.options.rate}
+               "lab_s": self.options.lab_seconds, "rate": self.options.rate, "patience": patience,
+               "extras": {name: kernels_extras.EXTRAS[name].seconds * patience
+                          for name in self.options.extras}}
         kernels_image.make_petrel(self.petrel, self.options.logs,
                                   self.options.bin or ROOT / "build/release/bin", job)
 
@@ -96,7 +99,7 @@ class Matrix:
         work.mkdir()
         results, error = self._boot(series, kernel, work)
         results["took_s"] = round(time.monotonic() - begun, 1)
-        row = row_of(series, results, error)
+        row = row_of(series, results, error, not self.options.no_tests)
         (work / "row.json").write_text(json.dumps({"row": row, "steps": results}, indent=1),
                                        encoding="utf-8")
         return row

@@ -14,6 +14,8 @@ import tarfile
 import time
 from pathlib import Path
 
+from . import kernels_extras
+
 PETREL = Path("/petrel")
 OUT = Path("/tmp/results")
 RESULTS_DISK = "/dev/vdd"
@@ -98,8 +100,8 @@ def lab_run(job, seconds):
     return {"outcome": outcome.outcome, "degraded": status["degraded"], "notes": outcome.notes}
 
 
-def step(name, job, work, seconds):
-    tell(step=name, state="begins", seconds=seconds)
+def step(name, job, work, seconds, grace_s=0):
+    tell(step=name, state="begins", seconds=seconds + grace_s)
     try:
         found = work(job, seconds)
     except Exception as error:  # pylint: disable=broad-exception-caught
@@ -119,11 +121,15 @@ def main():
         root.parent.mkdir(parents=True, exist_ok=True)
         root.symlink_to(PETREL)
     step("check", job, check_system, job["check_s"])
-    step("programs", job, load_programs, job["programs_s"])
+    if job["tests"]:
+        step("programs", job, load_programs, job["programs_s"])
     for name in job["tests"]:
         step(name, job, lambda j, s, n=name: test_program(j, s, n), job["tests_s"])
     if job["lab_s"]:
         step("lab", job, lab_run, job["lab_s"] + job["lab_limit_s"])
+    for name, seconds in job["extras"].items():
+        step(f"extra {name}", job, lambda j, s, n=name: kernels_extras.run(n, j, s), seconds,
+             kernels_extras.CLEAN_UP_S * job["patience"])
     with tarfile.open(RESULTS_DISK, "w") as archive:
         for path in sorted(OUT.iterdir()):
             archive.add(path, path.name)

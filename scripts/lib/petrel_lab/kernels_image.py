@@ -223,10 +223,8 @@ def make_petrel(path, work, bin_dir, job):
     # Where scripts/lab looks for the lab's own programs.
     objects = tree / "build/host/tests/lab"
     objects.mkdir(parents=True)
-    for name in ("decap.bpf.o", "host_clocks.bpf.o"):
-        found = sorted(ROOT.glob(f"build/*/tests/lab/{name}"), key=lambda p: p.stat().st_mtime)
-        if found:
-            shutil.copy2(found[-1], objects / name)
+    for found in sorted(ROOT.glob("build/*/tests/lab/*.bpf.o"), key=lambda p: p.stat().st_mtime):
+        shutil.copy2(found, objects / found.name)  # the newest of each name stays
     (tree / "job.json").write_text(json.dumps(job), encoding="utf-8")
     make_disk(path, tree, folder_mb(tree) * 5 // 4 + 32)
     shutil.rmtree(tree)

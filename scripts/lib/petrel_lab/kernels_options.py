@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from .demo_options import EXIT_USAGE, whole_number, writable_file
+from .kernels_extras import names_of
 from .kernels_image import BINARIES
 from .lab import ROOT
 
@@ -37,6 +38,13 @@ def kernel_list(text):
     return names
 
 
+def extras(text):
+    try:
+        return names_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def directory_with_tests(text):
     for name in BINARIES:
         if not (Path(text) / name).is_file():
@@ -58,11 +66,15 @@ def parse(argv):
     parser.add_argument("--cache", type=Path, default=cache_folder())
     parser.add_argument("--logs", type=Path, default=ROOT / "out/kernels")
     parser.add_argument("--filter", default="*")
+    parser.add_argument("--no-tests", action="store_true")
+    parser.add_argument("--extras", type=extras, default=[])
     parser.add_argument("--lab-seconds", type=whole_number(0, 600), default=12)
     parser.add_argument("--rate", type=whole_number(20, 10000), default=100)
     parser.add_argument("--patience", type=whole_number(1, 100), default=1)
     parser.add_argument("--offline", action="store_true")
     options = parser.parse_args(argv)
+    if options.no_tests and not (options.extras or options.lab_seconds):
+        parser.error("--no-tests leaves nothing to do: give --extras, or a lab run")
     if 0 < options.lab_seconds < 6:
         parser.error("argument --lab-seconds: is 0, or 6 and more")
     return options

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: MIT
 """The rows of scripts/kernels: what a guest told, as figures and as a table."""
 
+from .kernels_extras import lines_of
 
 # Its programs; those for kernels before 5.12 are several.
 BALANCER = ("petrel_balancer", "petrel_client", "petrel_backend", "petrel_rare", "petrel_hedge")
+EXTRA = "extra "
 
 
-def row_of(series, results, error=None):
-    """One kernel's figures, from its steps' results. `error`: why the guest ended early."""
+def row_of(series, results, error=None, tested=True):
+    """One kernel's figures, from its steps' results. `error`: why the guest ended early; `tested`:
+    whether tests were to be run."""
     tests = {name: found for name, found in results.items() if name.endswith("_test")}
     programs = results.get("programs", {})
     check = results.get("check", {})
     lab = results.get("lab")
+    extras = {name.removeprefix(EXTRA): found for name, found in results.items()
+              if name.startswith(EXTRA)}
     problems = [error] if error else []
     problems += [f"programs: {note}" for note in programs.get("notes", [])
                  if not note.startswith("stack_bytes")]
@@ -24,7 +29,9 @@ def row_of(series, results, error=None):
                  if c["state"] == "fatal"]
     if lab and lab.get("outcome") and lab["outcome"]["moved_90_ms"] is None:
         problems.append("lab: traffic was not moved off the backend that hung")
-    if not error and not any(found.get("run") for found in tests.values()):
+    problems += [f"{name}: {found.get('note') or 'its figures are not good'}"
+                 for name, found in extras.items() if found.get("good") is False]
+    if tested and not error and not any(found.get("run") for found in tests.values()):
         problems.append("no test was run")
     degraded = [f"{c['id']}: {c['found']}" for c in check.get("checks", [])
                 if c["state"] == "degraded"]
@@ -44,13 +51,15 @@ def row_of(series, results, error=None):
         "degraded": degraded,
         "programs": programs.get("programs", []),
         "lab": lab.get("outcome") if lab else None,
+        "extras": extras,
     }
 
 
 def row_of_none(series, why):
     return {"kernel": series, "series": series, "obtained": False, "boot_s": None, "took_s": None,
             "tests_run": None, "tests_failed": None, "tests_skipped": None, "passed": False,
-            "problems": [why], "degraded": [], "programs": [], "lab": None}
+            "problems": [why], "degraded": [], "programs": [], "lab": None,
+            "extras": {}}
 
 
 def _figure(value, form="{}"):
@@ -89,6 +98,7 @@ def table(rows):
         lines.append(line_of(line))
         lines += [f"    degraded: {text}" for text in row["degraded"]]
         lines += [f"    problem: {text}" for text in row["problems"]]
+        lines += [text for name, found in row["extras"].items() for text in lines_of(name, found)]
     lines.append("balancer, sensor: instructions that the verifier went through, of the heaviest "
                  "program of each (1,000,000 is the most); moved: from a backend's hang until it "
                  "gets under a tenth of its share of connections")
