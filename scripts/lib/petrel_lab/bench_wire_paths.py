@@ -5,6 +5,7 @@
                                     petrel    VIP .1, XDP
                                     nftables  VIP .2, the kernel's DNAT with its conntrack
                                     haproxy   VIP .3, a TCP proxy
+                                    ipvs      VIP .4, the kernel's IPVS, scheduler mh, NAT
 
 Nothing of one path may lie in the way of another: an attached XDP program changes how a veth
 works, and a single NAT rule makes the kernel track every connection of the namespace.
@@ -17,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+from . import ipvs
 from .lab import BACKEND_PORT, SERVICE_PORT, Lab, LabError, endpoint, stop
 
 TOOL = Path(__file__).with_name("bench_wire_tool.py")
@@ -38,6 +40,10 @@ LB_SYSCTLS = CLIENT_SYSCTLS | {
 
 class Unavailable(Exception):
     """A path cannot be measured on this machine; the message says why."""
+
+
+class NotThere(Unavailable):
+    """It is for hosts that have what it takes: the others miss nothing."""
 
 
 class WireLab(Lab):
@@ -213,5 +219,22 @@ def haproxy_path(lab):
         lab.run("lb", "ip", "addr", "del", f"{vip}/32", "dev", "lo")
 
 
+@contextlib.contextmanager
+def ipvs_path(lab):
+    if why := ipvs.lacking():
+        raise NotThere(why)
+    vip = lab.other_vip(4)
+    lab.run("lb", "ip", "addr", "replace", f"{vip}/32", "dev", "lo")
+    try:
+        for port, to_port in ((SERVICE_PORT, BACKEND_PORT),
+                              (FLOOD_SERVICE_PORT, FLOOD_BACKEND_PORT)):
+            lab.run("lb", ipvs.PROGRAM, "-R", input=ipvs.rules(
+                endpoint(vip, port), lab.backend_targets(to_port), "mh"))
+        yield vip_targets(vip)
+    finally:
+        lab.run("lb", ipvs.PROGRAM, "-C")
+        lab.run("lb", "ip", "addr", "del", f"{vip}/32", "dev", "lo")
+
+
 PATHS = {"route": route_path, "petrel": petrel_path, "nftables": nftables_path,
-         "haproxy": haproxy_path}
+         "haproxy": haproxy_path, "ipvs": ipvs_path}

@@ -85,7 +85,7 @@ def comparisons(rows):
     petrel = by_path["petrel"]
     sentences = []
     for figure in FIGURES:
-        for path in ("route", "nftables", "haproxy"):
+        for path in ("route", "nftables", "haproxy", "ipvs"):
             other = by_path[path]
             if petrel[figure] is None or other[figure] is None:
                 continue

@@ -17,7 +17,8 @@ from . import compare_table, facts
 from .bench_tables import aligned
 from .compare_aims import verdicts
 from .compare_options import parse
-from .compare_policies import BASE, POLICIES, missing_tools
+from .compare_lacks import all_missing, split
+from .compare_policies import BASE, POLICIES
 from .compare_run import Interrupted, run
 from .compare_scenario import described, times_of
 from .compare_store import SCHEMA, Store
@@ -63,6 +64,7 @@ class Comparison:
         self.results = {}  # scenario name -> policy name -> seed -> result
         self.stale = []
         self.failed = []
+        self.left_out = {}  # name of a scenario or policy -> why
         self.ending = threading.Event()
         self.header = facts.header(self.bin, options.first_seed)
         self.lock = None
@@ -196,7 +198,9 @@ class Comparison:
 
     def result(self):
         outcomes = self.outcomes()
-        header = {**self.header, "notes": [*NOTES, *self.warnings()]}
+        header = {**self.header, "notes": [
+            *NOTES, *(f"left out: {name}: {why}" for name, why in self.left_out.items()),
+            *self.warnings()]}
         return {"schema": "petrel/compare/v1", **header, "engine": "lab",
                 "quick": self.options.quick,
                 "policies": {policy.name: policy.about for policy in self.options.policies},
@@ -242,37 +246,46 @@ def missed_aims(comparison):
 
 
 def show_list(options):
+    lacks = all_missing(options)
+
+    def about(what):
+        return what.about + (f" (not here: {lacks[what.name]})" if what.name in lacks else "")
     if options.json:
         print(json.dumps({
             "schema": "petrel/compare-list/v1",
             "scenarios": {s.name: described(s, options.quick) for s in options.scenarios},
-            "policies": {p.name: p.about for p in options.policies}}, indent=1))
+            "policies": {p.name: p.about for p in options.policies},
+            "not_here": lacks}, indent=1))
         return 0
     rows = [("scenario", "s", "requests/s", "load", "what")]
     for scenario in options.scenarios:
         rows.append((scenario.name, f"{times_of(scenario, options.quick).seconds:g}",
                      f"{scenario.clients.rate_per_s:g}",
                      f"{scenario.clients.rate_per_s / scenario.backends.capacity_per_s:.2f}",
-                     scenario.about))
+                     about(scenario)))
     lines = aligned([row[:-1] for row in rows])
     print("\n".join(f"{line}  {row[-1]}" for line, row in zip(lines, rows)))
     print()
     width = max(len(policy.name) for policy in options.policies)
-    print("\n".join(f"{policy.name:<{width}}  {policy.about}" for policy in options.policies))
+    print("\n".join(f"{policy.name:<{width}}  {about(policy)}" for policy in options.policies))
     return 0
 
 
 def compare(options):
     if options.list:
         return show_list(options)
-    if missing := missing_tools(options.policies):
-        progress(f"compare: needs {', '.join(missing)}: run scripts/setup, or choose another "
-                 "--policy")
+    asked, left_out = ({}, {}) if options.table else split(options)
+    if asked:
+        progress("compare: cannot run " + "; ".join(f"{n}: {why}" for n, why in asked.items()) +
+                 ": run scripts/setup, or choose others")
         return EXIT_MISSING
+    for name, why in left_out.items():
+        progress(f"compare: left out: {name}: {why}")
     if not options.model.is_file():
         progress(f"compare: there is no model {options.model}: give one by --model")
         return EXIT_INPUT
     comparison = Comparison(options)
+    comparison.left_out = left_out
     try:
         if not options.table:
             comparison.claim()

@@ -4,7 +4,8 @@
 import subprocess
 from dataclasses import dataclass
 
-from .compare_proxy import CHECK_PORT, Haproxy, Nginx, program_of
+from .compare_ipvs import Ipvs, IpvsWlc
+from .compare_proxy import CHECK_PORT, Haproxy, Nginx
 from .compare_threshold import ThresholdKeeper
 from .lab import LabError, endpoint
 
@@ -24,6 +25,7 @@ class Policy:
     control: tuple = ()       # lines of the file
     proxy: type | None = None
     keeper: type | None = None  # what decides beside the agent
+    optional: bool = False    # left out where this host lacks it, unless asked for by name
 
 
 POLICIES = {policy.name: policy for policy in (
@@ -40,6 +42,10 @@ POLICIES = {policy.name: policy for policy in (
     Policy("haproxy", "HAProxy: leastconn, health checks, observe layer7, retries with redispatch, "
            "slowstart", proxy=Haproxy),
     Policy("nginx", "nginx: least_conn, max_fails, next upstream", proxy=Nginx),
+    Policy("ipvs", "IPVS in NAT, scheduler mh: Maglev hashing, as static", proxy=Ipvs,
+           optional=True),
+    Policy("ipvs-wlc", "IPVS in NAT, its default scheduler: to who has the fewest connections",
+           proxy=IpvsWlc, optional=True),
 )}
 BASE = "static"
 
@@ -99,8 +105,10 @@ def balancer_of(policy, lab, scenario, model):
 
 
 def missing_tools(policies):
-    return [policy.name for policy in policies
-            if policy.proxy is not None and program_of(policy.name) is None]
+    """{policy's name: why it cannot run here}."""
+    found = {policy.name: policy.proxy.lacking() for policy in policies
+             if policy.proxy is not None}
+    return {name: why for name, why in found.items() if why}
 
 
 def check_endpoint(lab, i):

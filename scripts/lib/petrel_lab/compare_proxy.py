@@ -108,6 +108,17 @@ class Proxy:
         self.process = None
         self.config = lab.run_dir / f"{self.name}.conf"
 
+    @classmethod
+    def lacking(cls):
+        """Why it cannot run here, or None."""
+        return None if program_of(cls.name) else f"{cls.name} is not installed"
+
+    @classmethod
+    def version(cls):
+        done = subprocess.run([program_of(cls.name), "-v"], capture_output=True, text=True,
+                              check=False)
+        return (done.stdout + done.stderr).strip().splitlines()[0]
+
     def command(self):
         raise NotImplementedError
 

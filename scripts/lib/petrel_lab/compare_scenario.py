@@ -85,6 +85,7 @@ class Scenario:
     offered_during: float = 1.0          # times rate_per_s
     scaling: str | None = None           # what is smaller than in the source, and why
     extra: bool = False                  # only where it is asked for by name
+    needs: str | None = None             # what not every kernel has; see compare_lacks
 
 
 def fault(kind, backends, begin=0.0, end=1.0, **parameters):
@@ -123,7 +124,7 @@ def described(scenario, quick):
     """All of it as plain JSON, with the times that are in force."""
     value = dataclasses.asdict(scenario)
     value["times"] = dataclasses.asdict(times_of(scenario, quick))
-    del value["quick"], value["extra"]
+    del value["quick"], value["extra"], value["needs"]
     value["capacity_per_s"] = round(scenario.backends.capacity_per_s, 1)
     value["load"] = round(scenario.clients.rate_per_s / scenario.backends.capacity_per_s, 3)
     return json.loads(json.dumps(value))

@@ -8,12 +8,11 @@ that was made by others is stale: it is said, measured anew, and never mixed wit
 """
 
 import hashlib
+import inspect
 import json
 import os
-import subprocess
 from pathlib import Path
 
-from .compare_policies import program_of
 from .compare_scenario import described, fingerprint
 
 SCHEMA = "petrel/compare-run/v1"
@@ -22,12 +21,6 @@ METHOD = 2  # how figures are made of a run: a change makes earlier results stal
 
 def hash_of(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-
-
-def version_of(program):
-    flag = "-v"
-    done = subprocess.run([program_of(program), flag], capture_output=True, text=True, check=False)
-    return (done.stdout + done.stderr).strip().splitlines()[0]
 
 
 def bearing(description):
@@ -59,9 +52,9 @@ class Store:
                       "policy": fingerprint([policy.mode, policy.service, policy.control])}
         else:
             if policy.name not in self._versions:
-                self._versions[policy.name] = version_of(policy.name)
+                self._versions[policy.name] = policy.proxy.version()
             found |= {"proxy": self._versions[policy.name],
-                      "policy": hash_of(Path(__file__).with_name("compare_proxy.py"))}
+                      "policy": hash_of(inspect.getsourcefile(policy.proxy))}
         return found
 
     def read(self, scenario, policy, seed):

@@ -30,7 +30,9 @@ class Extra:
     about: str
 
 
-EXTRAS = {}
+EXTRAS = {
+    "ipvs": Extra("extra_ipvs", 400, "IPVS beside petrel: a backend hangs; and on the wire"),
+}
 
 
 def need_modules(*names):
@@ -83,5 +85,6 @@ def lines_of(name, found):
     """An extra's result as lines."""
     state = {None: "not there", True: "good"}.get(found.get("good", False), "FAILED")
     note = f": {found['note']}" if found.get("note") else ""
+    figures = found.get("figures", {}).items()
     return [f"    {name}: {state}{note}",
-            *(f"        {label}: {_shown(value)}" for label, value in found.get("figures", {}).items())]
+            *(f"        {label}: {_shown(value)}" for label, value in figures)]

@@ -26,6 +26,10 @@ BINARIES = ("petrel", "petrel-traffic", "balancer_test", "route_cache_netns_test
             "tap_reader_test", "score_test", "fuzz_test", "flow_model_test", "petrel-bench-packets")
 
 
+# Of the host, where it has them: a load of scripts/bench --wire.
+TOOLS = ("wrk",)
+
+
 class ImageError(RuntimeError):
     """An image could not be made; the message says which, and why."""
 
@@ -214,8 +218,10 @@ def make_petrel(path, work, bin_dir, job):
     for name in BINARIES:
         if not (bin_dir / name).is_file():
             raise ImageError(f"there is no {name} in {bin_dir}")
-        run("strip", "-o", tree / "bin" / name, bin_dir / name)
-        for library, file in libraries(bin_dir / name):
+    tools = [Path(found) for found in map(shutil.which, TOOLS) if found]
+    for program in [bin_dir / name for name in BINARIES] + tools:
+        run("strip", "-o", tree / "bin" / program.name, program)
+        for library, file in libraries(program):
             shutil.copy2(file, tree / "lib" / library)
     shutil.copytree(ROOT / "scripts", tree / "scripts", symlinks=True,
                     ignore=shutil.ignore_patterns("__pycache__"))
