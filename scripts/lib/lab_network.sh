@@ -6,7 +6,8 @@
 #     .2  eth0    to-client .1 │ to-b1 .1        the client routes them to lb, where XDP or
 #   and 10.N.128.0/17          └──────── bN      nothing answers.  IPv6: fd00:N:… alike.
 #
-# A dsr backend has the VIP on its lo too, and takes off what the balancer puts around packets.
+# A dsr backend has the VIP on its lo too, and takes off what the balancer puts around packets, by a
+# program on eth0 or by the kernel's tunnel devices, dsr4 and dsr6.
 # N is in every address because the kernel-wide sensors see all labs and tell them apart by it.
 # The functions named *_batch print commands for `ip -batch`: a process for each would cost seconds.
 # shellcheck shell=bash disable=SC2034,SC2154 # names are shared with who sources this
@@ -184,21 +185,45 @@ host_clocks() {
   rm -rf "$bpffs/petrel-$name"
 }
 
-# dsr_backends NAME ID BACKENDS OBJECT: each has the VIPs as addresses of its own, which it tells
+# dsr_backends NAME ID BACKENDS: each has the VIPs as addresses of its own, which it tells
 # nobody about: only what asks for eth0's own address is answered, and nothing is asked from a VIP.
 dsr_backends() {
-  local name=$1 id=$2 backends=$3 object=$4 i namespace
+  local name=$1 id=$2 backends=$3 i namespace
   for ((i = 1; i <= backends; i++)); do
     namespace=petrel-$name-b$i
     in_node "$namespace" sh -ec 'cd /proc/sys/net/ipv4/conf/all; echo 1 >arp_ignore
       echo 2 >arp_announce'
     printf 'addr add %s dev lo%s\n' "10.$id.100.1/32" '' "fd00:$id:100::1/128" ' nodad' |
       ip -n "$namespace" -batch - || die "$exit_runtime" "cannot set the VIPs in $namespace"
+  done
+}
+
+# decapsulate NAME BACKENDS OBJECT: the lab's own program, on kernels without tunnel devices too.
+decapsulate() {
+  local name=$1 backends=$2 object=$3 i namespace
+  for ((i = 1; i <= backends; i++)); do
+    namespace=petrel-$name-b$i
     printf '%s\n' 'qdisc add dev eth0 clsact' \
       "filter add dev eth0 ingress bpf direct-action object-file $object section tc" |
       tc -n "$namespace" -batch - ||
       die "$exit_missing" "cannot attach $object to eth0 in $namespace: needs CAP_BPF and" \
         "CAP_NET_ADMIN on a kernel with CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS"
+  done
+}
+
+# tunnel_devices NAME BACKENDS: the kernel's own, which take packets from any source: the balancer
+# draws the outer one from each flow's hash. One for each family of the outer header; dsr6 takes both
+# families inside.
+tunnel_devices() {
+  local name=$1 backends=$2 i namespace
+  for ((i = 1; i <= backends; i++)); do
+    namespace=petrel-$name-b$i
+    printf 'link add name %s type %s external\n' dsr4 ipip dsr6 'ip6tnl mode any' |
+      ip -n "$namespace" -batch - ||
+      die "$exit_missing" "cannot make the tunnel devices in $namespace: needs a kernel with" \
+        "CONFIG_NET_IPIP and CONFIG_IPV6_TUNNEL; those of scripts/kernels have them (docs/vm.md)"
+    printf 'link set %s up\n' dsr4 dsr6 | ip -n "$namespace" -batch - ||
+      die "$exit_runtime" "cannot set the tunnel devices of $namespace up"
   done
 }
 

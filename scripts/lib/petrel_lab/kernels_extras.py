@@ -32,6 +32,7 @@ class Extra:
 
 EXTRAS = {
     "ipvs": Extra("extra_ipvs", 400, "IPVS beside petrel: a backend hangs; and on the wire"),
+    "ipip": Extra("extra_ipip", 300, "dsr backends with ipip and ip6tnl devices"),
 }
 
 

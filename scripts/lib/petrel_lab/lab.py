@@ -45,13 +45,15 @@ class Lab:
     def __init__(self, backends, bin_dir, service_time_ms=10.0, distribution="lognormal",
                  concurrency=16, queue=1024, seed=1, family=4, dsr=False, mtu=1500,
                  xdp_ends=False, nat=False, host_clocks=False, placement="balancer", sigma=None,
-                 backend_extra=None, zones=None, agent_zone=None):
+                 backend_extra=None, zones=None, agent_zone=None, tunnels=False):
         """backend_extra: further options of petrel-traffic backend, by the backend's number;
-        zones: names of zones, by the same; agent_zone: the agent's own."""
+        zones: names of zones, by the same; agent_zone: the agent's own; tunnels: dsr backends have
+        the kernel's devices."""
         self.count = backends
         self.bin = Path(bin_dir)
         self.family = family
-        self.dsr = dsr
+        self.dsr = dsr or tunnels
+        self.tunnels = tunnels
         self.mtu = mtu
         self.xdp_ends = xdp_ends
         self.nat = nat
@@ -72,7 +74,7 @@ class Lab:
     # --- life ---------------------------------------------------------------------------------
 
     def __enter__(self):
-        options = ["--dsr"] * self.dsr + ["--xdp-ends"] * self.xdp_ends + \
+        options = ["--tunnels" if self.tunnels else "--dsr"] * self.dsr + ["--xdp-ends"] * self.xdp_ends + \
             ["--nat"] * self.nat + ["--host-clocks"] * self.host_clocks
         up = subprocess.run(
             [ROOT / "scripts/lab", "up", "--backends", str(self.count), "--mtu", str(self.mtu),
