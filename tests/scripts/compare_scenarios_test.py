@@ -18,7 +18,8 @@ from petrel_lab.demo_options import FAULTS
 # What the comparison is to have at least, whatever else is added.
 NAMES = {"healthy", "hang", "reset", "refuse", "blackhole", "slow", "errors", "brownout", "gray",
          "flap", "zone", "all-bad", "overload", "storm", "restart", "unequal", "herd",
-         "one-slow-of-11", "capacity-drop", "antagonist-75", "antagonist-103", "antagonist-127"}
+         "one-slow-of-11", "capacity-drop", "antagonist-75", "antagonist-103", "antagonist-127",
+         "loss", "delay", "reorder"}
 BOTH = (False, True)
 MOST_PER_S = 1000  # requests: what two cores carry beside the backends and the balancer
 
@@ -89,7 +90,8 @@ class Timelines(unittest.TestCase):
                     self.assertIn(parameters["kind"], FAULTS)
 
     def test_what_begins_ends_when_the_cause_does(self):
-        ends = {"stop": "continue", "gray": "ungray", "drain": "undrain"}
+        ends = {"stop": "continue", "gray": "ungray", "drain": "undrain",
+                "impair": "clear"}
         for scenario, quick, times in runs():
             end_s = times.before_s + times.cause_s
             state = {}

@@ -3,6 +3,7 @@
 
     fault       petrel-traffic's own faults, over the backend's control socket
     stop        SIGSTOP: the kernel still accepts, requests wait; `continue` ends it
+    impair      netem on the link to the backend (netem.Impairment, direction); `clear` ends it
     gray        an nftables rule drops a part of the paths (by client address and port)
     drain       the balancer's own way to take a backend out of service; `undrain` ends it
     restart     the backend's process is killed, and a new one serves
@@ -15,6 +16,7 @@ import signal
 import socket
 import subprocess
 
+from . import netem
 from .lab import BACKEND_PORT, LabError
 
 GRAY_TABLE = "petrel_gray"
@@ -48,7 +50,8 @@ class Actions:
         self.stopped = set()
         self._do = {"fault": self._fault, "stop": self._stop, "continue": self._continue,
                     "gray": self._gray, "ungray": self._ungray, "drain": self._drain,
-                    "undrain": self._undrain, "restart": self._restart}
+                    "undrain": self._undrain, "restart": self._restart,
+                    "impair": self._impair, "clear": self._clear}
 
     def do(self, action, backends, parameters):
         if action == "surge":
@@ -84,6 +87,18 @@ class Actions:
                               capture_output=True, check=False)
         if done.returncode != 0:
             raise LabError(f"nft in b{i}: {done.stderr.strip()}")
+
+    def _impair(self, i, direction, **of_each):
+        try:
+            self._link(i).impair(direction, netem.Impairment(**of_each))
+        except netem.NetemError as error:
+            raise LabError(f"impair b{i}: {error}") from error
+
+    def _clear(self, i):
+        self._link(i).clear()
+
+    def _link(self, i):
+        return netem.Node(self.lab.command(f"b{i}"))
 
     def _drain(self, i):
         self.balancer.drain(i, True)

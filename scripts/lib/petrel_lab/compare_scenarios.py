@@ -41,6 +41,13 @@ def rolling(backends):
         Event((n + 0.75) * part, "undrain", (i,))))
 
 
+def impaired(name, about, direction="both", aim=None, faulty=(), **of_each):
+    """netem on the link to b2."""
+    return Scenario(name, f"b2's link {about}", aim=aim, faulty=faulty, needs="netem",
+                    events=(Event(0, "impair", (BAD,), {"direction": direction, **of_each}),
+                            Event(1, "clear", (BAD,))))
+
+
 def capacity_drop(name, seconds, extra=False):
     return Scenario(
         name, f"three backends at 90 % of capacity, capacity cut by 80 % for {seconds} s",
@@ -77,6 +84,11 @@ _ALL = (
              faulty=(BAD,)),
     Scenario("gray", "one network path in ten to b2 drops all packets",
              events=(Event(0, "gray", (BAD,), {"one_in": 10}), Event(1, "ungray", (BAD,)))),
+    impaired("loss", "loses 5 % of the packets in each direction", aim="never-less",
+             faulty=(BAD,), loss=5),
+    impaired("delay", "takes 100 ms longer from b2", "out", aim="healthy", delay=100),
+    impaired("reorder", "takes 20 ms longer in each direction for three packets of four, so that "
+             "they are overtaken", aim="healthy", delay=20, reorder=25),
     Scenario("flap", "b2 hangs for a tenth of the time and works for a tenth, five times",
              events=flapping(), faulty=(BAD,)),
     Scenario("zone", "a third of the backends hangs: b1 and b2 of six", backends=Backends(count=6),

@@ -151,6 +151,16 @@ def path_mtu(lab, way):
     return int(found[1]) if found else LINK_MTU
 
 
+def look_around(lab, why):
+    """What an upload that failed leaves for whoever asks why."""
+    with open(OUT / "ipip-failures.txt", "a", encoding="utf-8") as out:
+        out.write(f"=== {why}\n")
+        for node in ["client", "lb", *(f"b{i}" for i in range(1, lab.count + 1))]:
+            for words in ("ss -tin", "nstat -as", "ip -s link", "ip route show cache",
+                          "ip -6 route show cache"):
+                out.write(f"--- {node}: {words}\n{lab.run(node, *words.split())}")
+
+
 def uploads(lab, way):
     """How many came whole, and the path MTU that the first of them taught the client."""
     # v4 in v6 goes to the same address as v4 in v4, whose smaller MTU must not be what is seen.
@@ -158,8 +168,12 @@ def uploads(lab, way):
     lab.run("client", "ip", "-6", "route", "flush", "cache")
     whole = 0
     for _ in range(UPLOADS):
-        said = lab.run("client", sys.executable, "-B", "-m", "petrel_lab.extra_ipip", "upload",
-                       lab.vip_of(way), lab.port_of(way, True), UPLOAD_BYTES)
+        try:
+            said = lab.run("client", sys.executable, "-B", "-m", "petrel_lab.extra_ipip", "upload",
+                           lab.vip_of(way), lab.port_of(way, True), UPLOAD_BYTES)
+        except (LabError, subprocess.TimeoutExpired) as error:
+            look_around(lab, f"{way}: {error}")
+            continue
         whole += said.strip() == "whole"
     return whole, path_mtu(lab, way)
 
