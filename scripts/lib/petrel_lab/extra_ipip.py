@@ -110,15 +110,17 @@ def family_of(address):
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def serve(address, port):
-    with socket.create_server((address, port), family=family_of(address)) as listener:
-        while True:
-            connection, _ = listener.accept()
-            with connection:
-                digest = hashlib.sha256()
-                while piece := connection.recv(1 << 16):
-                    digest.update(piece)
-                connection.sendall(digest.hexdigest().encode())
+def listening(address, port):
+    return socket.create_server((address, port), family=family_of(address))
+
+
+def serve_one(listener):
+    connection, _ = listener.accept()
+    with connection:
+        digest = hashlib.sha256()
+        while piece := connection.recv(1 << 16):
+            digest.update(piece)
+        connection.sendall(digest.hexdigest().encode())
 
 
 def upload(address, port, size):
@@ -243,6 +245,8 @@ def run(_job, _seconds):
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2], int(sys.argv[3]))
+        with listening(sys.argv[2], int(sys.argv[3])) as served:
+            while True:
+                serve_one(served)
     else:
         upload(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
