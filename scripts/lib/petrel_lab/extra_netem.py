@@ -8,6 +8,7 @@ make nobody retry: petrel is to see no retry and to leave the backend its share 
 
 import dataclasses
 import json
+import subprocess
 import threading
 
 from .compare_policies import POLICIES, balancer_of
@@ -15,6 +16,7 @@ from .compare_run import CompareLab, Run
 from .compare_scenario import Times
 from .compare_scenarios import BAD, SCENARIOS
 from .kernels_extras import BIN, MODEL, OUT, need_modules
+from .lab import LabError
 
 COMPARED = ("static", "petrel")
 HARMLESS = ("delay", "reorder")
@@ -49,6 +51,20 @@ def figures_of(made, seen, backends):
             "late_ms": details["late_start_p99_ms"]}
 
 
+def look_around(lab, why):
+    """What a run that failed leaves for whoever asks why."""
+    with open(OUT / "netem-failures.txt", "a", encoding="utf-8") as out:
+        out.write(f"=== {why}\n")
+        for node in ("client", "lb", f"b{BAD}"):
+            for words in ("ss -tinoa", "nstat -as", "ip -s link", "tc -s qdisc",
+                          "tc -s filter show dev eth0 ingress"):
+                done = subprocess.run(lab.command(node, *words.split()), capture_output=True,
+                                      text=True, check=False)
+                out.write(f"--- {node}: {words}\n{done.stdout}")
+        log = (lab.run_dir / "client0.jsonl").read_text(encoding="utf-8").splitlines()
+        out.write("\n".join(["--- the client's log", *log[-20:]]) + "\n")
+
+
 def measure(policy):
     """{scenario: figures} of all scenarios in one lab: an agent takes long to start where the CPU
     is emulated."""
@@ -59,7 +75,11 @@ def measure(policy):
         for scenario in scenarios:
             before = balancer.facts()["retries"]
             (lab.run_dir / "client0.jsonl").unlink(missing_ok=True)
-            made = Run(lab, balancer, scenario, 1, True, threading.Event()).play()
+            try:
+                made = Run(lab, balancer, scenario, 1, True, threading.Event()).play()
+            except LabError:
+                look_around(lab, f"{scenario.name}, {policy.name}")
+                raise
             (OUT / f"netem-{scenario.name}-{policy.name}.json").write_text(
                 json.dumps(made, indent=1), encoding="utf-8")
             found[scenario.name] = figures_of(made, balancer.facts()["retries"] - before,
