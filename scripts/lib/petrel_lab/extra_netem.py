@@ -21,7 +21,7 @@ from .lab import LabError
 COMPARED = ("static", "petrel")
 HARMLESS = ("delay", "reorder")
 TIMES = Times(4, 15, 6)
-RATE = 60  # requests a second: what an emulated machine carries
+RATE = 40  # requests a second: what an emulated machine carries
 SHOWN = ("requests", "retries", "never_served", "goodput", "during_p50_ms", "during_p99_ms",
          "moved_90_ms")
 LEAST_SHARE = 0.8  # of its configured share, where nothing is wrong
@@ -31,7 +31,7 @@ LATE_MS = 200
 def scenario_of(name):
     scenario = SCENARIOS[name]
     return dataclasses.replace(scenario, quick=TIMES, clients=dataclasses.replace(
-        scenario.clients, rate_per_s=RATE, timeout_ms=2000, patience_ms=4000))
+        scenario.clients, rate_per_s=RATE))
 
 
 def share_of_connections(made, backends):
@@ -68,7 +68,7 @@ def look_around(lab, why):
 def measure(policy):
     """{scenario: figures} of all scenarios in one lab: an agent takes long to start where the CPU
     is emulated."""
-    scenarios, found = [scenario_of(name) for name in ("delay", "reorder", "loss")], {}
+    scenarios, found = [scenario_of(name) for name in ("reorder", "loss", "delay")], {}
     with CompareLab(scenarios[0], policy, BIN, 1) as lab:
         balancer = balancer_of(policy, lab, scenarios[0], MODEL)
         balancer.start()
