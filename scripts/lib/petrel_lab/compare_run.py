@@ -82,9 +82,9 @@ def cpu_idle():
 class Run:
     """Traffic with one policy in a lab that is up."""
 
-    def __init__(self, lab, balancer, scenario, seed, quick, ending):
+    def __init__(self, lab, balancer, scenario, seed, quick, ending, finish_s=FINISH_S):
         self.lab, self.balancer, self.scenario = lab, balancer, scenario
-        self.seed, self.ending = seed, ending
+        self.seed, self.ending, self.finish_s = seed, ending, finish_s
         self.times = times_of(scenario, quick)
         self.moments = moments(scenario, seed, quick)
         self.actions = Actions(lab, balancer, self._surge)
@@ -182,8 +182,8 @@ class Run:
                 if (shares := self.balancer.state()) is not None:
                     self.states.append({"t_s": round(now_s, 2), **shares})
             self._check()
-            if now_s > self.times.seconds + FINISH_S:
-                raise LabError(f"the client did not end within {FINISH_S} s of its time")
+            if now_s > self.times.seconds + self.finish_s:
+                raise LabError(f"the client did not end within {self.finish_s} s of its time")
             time.sleep(WAKE_S)
         if due:
             raise LabError(f"the traffic ended before {due[0][1]} at {due[0][0]:.1f} s")
@@ -195,10 +195,10 @@ class Run:
         return summary
 
 
-def run(scenario, policy, seed, quick, bin_dir, model, ending):
+def run(scenario, policy, seed, quick, bin_dir, model, ending, finish_s=FINISH_S):
     with CompareLab(scenario, policy, bin_dir, seed) as lab:
         if ending.is_set():
             raise Interrupted
         balancer = balancer_of(policy, lab, scenario, model)
         balancer.start()
-        return Run(lab, balancer, scenario, seed, quick, ending).play()
+        return Run(lab, balancer, scenario, seed, quick, ending, finish_s).play()

@@ -8,6 +8,7 @@ import sys
 import threading
 
 from .compare_policies import POLICIES
+from .compare_run import FINISH_S
 from .compare_run import run as run_cell
 from .compare_scenario import Times
 from .compare_scenarios import SCENARIOS
@@ -31,10 +32,10 @@ def hang():
         scenario.clients, rate_per_s=RATE))
 
 
-def compared():
+def compared(finish_s):
     scenario, found = hang(), {}
     for name in COMPARED:
-        made = run_cell(scenario, POLICIES[name], 1, True, BIN, MODEL, threading.Event())
+        made = run_cell(scenario, POLICIES[name], 1, True, BIN, MODEL, threading.Event(), finish_s)
         (OUT / f"hang-{name}.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
         found[name] = {key: made["outcome"][key] for key in SHOWN}
         found[name]["late_ms"] = made["details"]["late_start_p99_ms"]
@@ -55,9 +56,9 @@ def on_the_wire():
     return {path: {key: rows[path][key] for key in WIRE_SHOWN} for path in ON_THE_WIRE}, None
 
 
-def run(_job, _seconds):
+def run(job, _seconds):
     need_modules("ip_vs", "ip_vs_mh", "ip_vs_wlc")
-    cells = compared()
+    cells = compared(FINISH_S * job["patience"])
     wire, why = on_the_wire()
     good = (cells["petrel"]["retries"] < MOST_RETRIES * cells["ipvs"]["retries"]
             and cells["petrel"]["moved_90_ms"] is not None

@@ -12,7 +12,7 @@ import subprocess
 import threading
 
 from .compare_policies import POLICIES, balancer_of
-from .compare_run import CompareLab, Run
+from .compare_run import FINISH_S, CompareLab, Run
 from .compare_scenario import Times
 from .compare_scenarios import BAD, SCENARIOS
 from .kernels_extras import BIN, MODEL, OUT, need_modules
@@ -65,7 +65,7 @@ def look_around(lab, why):
         out.write("\n".join(["--- the client's log", *log[-20:]]) + "\n")
 
 
-def measure(policy):
+def measure(policy, finish_s):
     """{scenario: figures} of all scenarios in one lab: an agent takes long to start where the CPU
     is emulated."""
     scenarios, found = [scenario_of(name) for name in ("reorder", "loss", "delay")], {}
@@ -76,7 +76,8 @@ def measure(policy):
             before = balancer.facts()["retries"]
             (lab.run_dir / "client0.jsonl").unlink(missing_ok=True)
             try:
-                made = Run(lab, balancer, scenario, 1, True, threading.Event()).play()
+                made = Run(lab, balancer, scenario, 1, True, threading.Event(),
+                           finish_s).play()
             except LabError:
                 look_around(lab, f"{scenario.name}, {policy.name}")
                 raise
@@ -105,9 +106,9 @@ def problems(found, backends=4):
     return said
 
 
-def run(_job, _seconds):
+def run(job, _seconds):
     need_modules("sch_netem", "ifb", "act_mirred", "cls_matchall")
-    found = {name: measure(POLICIES[name]) for name in COMPARED}
+    found = {name: measure(POLICIES[name], FINISH_S * job["patience"]) for name in COMPARED}
     said = problems(found)
     if any(cell["late_ms"] > LATE_MS for cells in found.values() for cell in cells.values()):
         said.append("requests began late: figures of ms are the machine's")
