@@ -228,11 +228,11 @@ def ipvs_path(lab):
     try:
         for port, to_port in ((SERVICE_PORT, BACKEND_PORT),
                               (FLOOD_SERVICE_PORT, FLOOD_BACKEND_PORT)):
-            lab.run("lb", ipvs.PROGRAM, "-R", input=ipvs.rules(
+            lab.run("lb", ipvs.program(), "-R", input=ipvs.rules(
                 endpoint(vip, port), lab.backend_targets(to_port), "mh"))
         yield vip_targets(vip)
     finally:
-        lab.run("lb", ipvs.PROGRAM, "-C")
+        lab.run("lb", ipvs.program(), "-C")
         lab.run("lb", "ip", "addr", "del", f"{vip}/32", "dev", "lo")
 
 

@@ -277,7 +277,7 @@ def compare(options):
     asked, left_out = ({}, {}) if options.table else split(options)
     if asked:
         progress("compare: cannot run " + "; ".join(f"{n}: {why}" for n, why in asked.items()) +
-                 ": run scripts/setup, or choose others")
+                 "; choose others")
         return EXIT_MISSING
     for name, why in left_out.items():
         progress(f"compare: left out: {name}: {why}")

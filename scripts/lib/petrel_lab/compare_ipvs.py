@@ -29,7 +29,7 @@ class Ipvs:
         # IPVS takes what is addressed to this host.
         self._run("ip", "addr", "replace", f"{self.lab.vip}/32", "dev", "lo")
         backends = [self._backend(i) for i in range(1, self.lab.count + 1)]
-        self._run("ipvsadm", "-R", text=ipvs.rules(self.service, backends, self.scheduler))
+        self._run(ipvs.program(), "-R", text=ipvs.rules(self.service, backends, self.scheduler))
 
     def _backend(self, i):
         return endpoint(self.lab.backend_address(i), BACKEND_PORT)
@@ -42,7 +42,7 @@ class Ipvs:
         return done.stdout
 
     def drain(self, i, begins):
-        self._run("ipvsadm", *ipvs.weight(self.service, self._backend(i), 0 if begins else 1))
+        self._run(ipvs.program(), *ipvs.weight(self.service, self._backend(i), 0 if begins else 1))
 
     def check(self):
         """There is nothing that could end."""
@@ -57,7 +57,7 @@ class Ipvs:
         return {}
 
     def stop(self):
-        self._run("ipvsadm", "-C")
+        self._run(ipvs.program(), "-C")
 
 
 class IpvsWlc(Ipvs):

@@ -111,7 +111,7 @@ class Proxy:
     @classmethod
     def lacking(cls):
         """Why it cannot run here, or None."""
-        return None if program_of(cls.name) else f"{cls.name} is not installed"
+        return None if program_of(cls.name) else f"{cls.name} is not installed: run scripts/setup"
 
     @classmethod
     def version(cls):

@@ -9,26 +9,30 @@ import os
 import shutil
 import subprocess
 
-PROGRAM = "ipvsadm"
 # mh: Maglev hashing of address and port, what petrel does in mode neutral. mh-fallback: another
 # backend where the hash names one of weight 0.
 SCHEDULERS = {"mh": ["-s", "mh", "-b", "mh-fallback,mh-port"], "wlc": ["-s", "wlc"]}
 
 
+def program():
+    """Where ipvsadm is, or None. A user's PATH may lack the folder of it."""
+    return shutil.which("ipvsadm", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
 def lacking():
     """Why there is no IPVS here; None where there is, or where only root could tell."""
-    if shutil.which(PROGRAM, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
-        return "ipvsadm is not installed"
+    if program() is None:
+        return "ipvsadm is not installed: a package of that name has it"
     if os.geteuid() != 0:
         return None
     # Which loads the module where it is one.
-    done = subprocess.run([PROGRAM, "-L", "-n"], capture_output=True, check=False)
+    done = subprocess.run([program(), "-L", "-n"], capture_output=True, check=False)
     return None if done.returncode == 0 else \
         "this kernel has no ip_vs; those of scripts/kernels have (docs/vm.md)"
 
 
 def version():
-    done = subprocess.run([PROGRAM, "-v"], capture_output=True, text=True, check=False)
+    done = subprocess.run([program(), "-v"], capture_output=True, text=True, check=False)
     return f"{done.stdout.strip()}, Linux {os.uname().release}"
 
 
