@@ -39,7 +39,7 @@ def run(*argv, seconds=MAKE_S, **options):
         done = subprocess.run([str(part) for part in argv], capture_output=True, text=True,
                               check=False, timeout=seconds, **options)
     except FileNotFoundError as error:
-        raise ImageError(f"needs {argv[0]}, which is not installed: run scripts/setup --vm") \
+        raise ImageError(f"needs {argv[0]}, which is not installed: run scripts/setup --kernels") \
             from error
     except subprocess.TimeoutExpired as error:
         raise ImageError(f"{argv[0]} did not end within {seconds} s") from error
