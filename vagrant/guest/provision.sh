@@ -44,7 +44,7 @@ install_petrel() {
   install -m 755 /opt/petrel/bin/petrel-traffic /usr/bin/petrel-traffic
   install -D -m 644 "$source_dir/model/retry.json" /usr/share/petrel/retry.json
   install -D -m 644 "$here/petrel.toml" /etc/petrel/petrel.toml
-  install -m 755 "$here/petrel-demo" /usr/local/bin/petrel-demo
+  install -m 755 "$here/petrel" "$here/petrel-demo" /usr/local/bin/
   install -m 644 "$here"/*.service /etc/systemd/system/
   systemctl daemon-reload
 }
