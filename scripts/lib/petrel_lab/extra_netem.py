@@ -8,6 +8,7 @@ make nobody retry: petrel is to see no retry and to leave the backend its share 
 
 import dataclasses
 import json
+import re
 import subprocess
 import threading
 
@@ -16,7 +17,7 @@ from .compare_run import FINISH_S, CompareLab, Run
 from .compare_scenario import Times
 from .compare_scenarios import BAD, SCENARIOS
 from .kernels_extras import BIN, MODEL, OUT, need_modules
-from .lab import LabError
+from .lab import ROOT, Lab, LabError
 
 COMPARED = ("static", "petrel")
 HARMLESS = ("delay", "reorder")
@@ -90,6 +91,35 @@ def measure(policy, finish_s):
     return found
 
 
+def ping(lab):
+    """(percent lost, ms of the quickest round trip) from lb to b2."""
+    done = subprocess.run(lab.command("lb", "ping", "-q", "-c", 10, "-i", 0.2, "-W", 1,
+                                      lab.backend_address(BAD)),
+                          capture_output=True, text=True, check=False)
+    lost = re.search(r"([\d.]+)% packet loss", done.stdout)
+    times = re.search(r"= ([\d.]+)/", done.stdout)
+    return float(lost[1]) if lost else None, float(times[1]) if times else None
+
+
+def by_hand(lab):
+    """scripts/lab impair, as it is typed; (figures, whether they are good)."""
+    found = {}
+    for name, words in (("before", None), ("out", "--direction out --delay 80"),
+                        ("in", "--direction in --delay 80"), ("both", "--delay 80"),
+                        ("lost", "--loss 100"), ("cleared", "--clear")):
+        if words:
+            done = subprocess.run([ROOT / "scripts/lab", "impair", "--name", lab.name, f"b{BAD}",
+                                   *words.split()], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise LabError(f"lab impair {words}: {done.stderr.strip()}")
+        lost, ms = ping(lab)
+        found[name] = "all lost" if lost == 100 else ms
+    ms = {name: value if isinstance(value, float) else 0 for name, value in found.items()}
+    good = (found["lost"] == "all lost" and ms["out"] >= 80 and ms["in"] >= 80
+            and ms["both"] >= 160 and 0 < ms["cleared"] < 80)
+    return found, good
+
+
 def problems(found, backends=4):
     """What is not as it should be."""
     said = []
@@ -108,10 +138,14 @@ def problems(found, backends=4):
 
 def run(job, _seconds):
     need_modules("sch_netem", "ifb", "act_mirred", "cls_matchall")
+    with Lab(BAD, BIN) as lab:
+        pings, well = by_hand(lab)
     found = {name: measure(POLICIES[name], FINISH_S * job["patience"]) for name in COMPARED}
-    said = problems(found)
+    said = problems(found) + ([] if well else ["scripts/lab impair does not do what it says"])
+    good = not said
     if any(cell["late_ms"] > LATE_MS for cells in found.values() for cell in cells.values()):
         said.append("requests began late: figures of ms are the machine's")
-    figures = {f"{name}, {policy}": found[policy][name] for name in ("loss", *HARMLESS)
+    figures = {"lab impair, ms of a ping": pings}
+    figures |= {f"{name}, {policy}": found[policy][name] for name in ("loss", *HARMLESS)
                for policy in COMPARED}
-    return {"good": not problems(found), "figures": figures, "note": "; ".join(said)}
+    return {"good": good, "figures": figures, "note": "; ".join(said)}
