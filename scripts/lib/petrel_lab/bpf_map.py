@@ -12,27 +12,33 @@ import subprocess
 from .bench_wire_programs import BPF_SYSCALL_NUMBERS
 
 BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_OBJ_GET = 1, 2, 7
+BPF_RAW_TRACEPOINT_OPEN = 17
 BPF_MAP_LOOKUP_BATCH, BPF_MAP_UPDATE_BATCH = 24, 26
 BATCH = 4096  # more than a bucket of a hash map holds
 
 
-class Map:
-    """A pinned BPF map."""
+class Bpf:
+    """The system call."""
 
-    def __init__(self, pin):
+    def __init__(self):
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.number = BPF_SYSCALL_NUMBERS.get(platform.machine())
         if self.number is None:
             raise OSError(f"bpf() has no known number on {platform.machine()}")
-        path = ctypes.create_string_buffer(str(pin).encode())
-        self.fd = self._call(BPF_OBJ_GET, struct.pack("<QII", ctypes.addressof(path), 0, 0))[0]
-        facts = dict(line.split(":\t", 1) for line in self._facts() if ":\t" in line)
-        self.key_bytes = int(facts["key_size"])
-        self.value_bytes = int(facts["value_size"])
 
-    def _facts(self):
-        with open(f"/proc/self/fdinfo/{self.fd}", encoding="ascii") as info:
-            return info.read().splitlines()
+    def get(self, pin):
+        """The descriptor of what is pinned there."""
+        path = ctypes.create_string_buffer(str(pin).encode())
+        return self._call(BPF_OBJ_GET, struct.pack("<QII", ctypes.addressof(path), 0, 0))[0]
+
+    def attach(self, pin):
+        """The descriptor that keeps a pinned program attached to the function that it was loaded for
+        (fentry, fexit)."""
+        program = self.get(pin)
+        try:
+            return self._call(BPF_RAW_TRACEPOINT_OPEN, struct.pack("<QII", 0, program, 0))[0]
+        finally:
+            os.close(program)
 
     def _call(self, command, attributes, accepted=()):
         """The result or a negative accepted errno, and the attributes as the kernel left them."""
@@ -44,6 +50,21 @@ class Map:
                 raise OSError(code, f"bpf({command}): {os.strerror(code)}")
             result = -code
         return result, buffer.raw
+
+
+class Map(Bpf):
+    """A pinned BPF map."""
+
+    def __init__(self, pin):
+        super().__init__()
+        self.fd = self.get(pin)
+        facts = dict(line.split(":\t", 1) for line in self._facts() if ":\t" in line)
+        self.key_bytes = int(facts["key_size"])
+        self.value_bytes = int(facts["value_size"])
+
+    def _facts(self):
+        with open(f"/proc/self/fdinfo/{self.fd}", encoding="ascii") as info:
+            return info.read().splitlines()
 
     def update_all(self, keys, values, count):
         keys, values = ctypes.create_string_buffer(keys), ctypes.create_string_buffer(values)
