@@ -84,7 +84,8 @@ __noinline int answer_too_big(struct xdp_md *ctx, __u32 mtu) {
   if (!read_l2(packet.eth, packet.data_end, l2_bytes, &l2)) return XDP_DROP;
   __builtin_memcpy(l2.eth.h_dest, packet.eth->h_source, sizeof(l2.eth.h_dest));
   __builtin_memcpy(l2.eth.h_source, packet.eth->h_dest, sizeof(l2.eth.h_source));
-  if (bpf_xdp_adjust_tail(ctx, (int)quote - (int)has)) return XDP_DROP;
+  __u32 whole = frame_bytes(ctx, l2_bytes + has);
+  if (bpf_xdp_adjust_tail(ctx, (int)(l2_bytes + quote) - (int)whole)) return XDP_DROP;
   __u32 headers = (is_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) + ICMP_HEADER_BYTES;
   if (bpf_xdp_adjust_head(ctx, -(int)headers)) return XDP_DROP;
 

@@ -35,6 +35,20 @@
 #define EXTENSION_HEADERS 6  /* the most that are looked through; RFC 8200 recommends that few */
 #define EXTENSION_BYTES 256  /* the same in bytes, all together */
 
+/* The kernel hands over packets in several buffers (BPF_F_XDP_HAS_FRAGS, Linux 5.18): as far as
+ * data_end lies the first of them, with all headers that are read here. Set between open and load. */
+const volatile bool multi_buffer = false;
+
+/* Of the frame at hand, of which the first `linear` lie before data_end. */
+static __always_inline __u32 frame_bytes(struct xdp_md *ctx, __u32 linear) {
+  return multi_buffer ? (__u32)bpf_xdp_get_buff_len(ctx) : linear;
+}
+
+/* Whether what does not end before data_end lies in further buffers. */
+static __always_inline bool goes_on(struct xdp_md *ctx, __u32 bytes) {
+  return multi_buffer && bpf_xdp_get_buff_len(ctx) >= bytes;
+}
+
 enum parse_result {
   PARSE_GOOD = 0,
   PARSE_OTHER = 1,     /* neither IPv4 nor IPv6: not ours */
@@ -126,7 +140,8 @@ static __always_inline __u32 length_of(__be16 bytes_be) {
   return seen_anew(bpf_ntohs(bytes_be)) & 0xffff;
 }
 
-static __always_inline int parse_slow_v4(void *data, void *data_end, struct layout *out) {
+static __always_inline int parse_slow_v4(struct xdp_md *ctx, void *data, void *data_end,
+                                         struct layout *out) {
   struct iphdr *ip = data + out->l3_offset;
 
   if ((void *)(ip + 1) > data_end) return PARSE_MALFORMED;
@@ -134,7 +149,8 @@ static __always_inline int parse_slow_v4(void *data, void *data_end, struct layo
   __u32 total_bytes = length_of(ip->tot_len);
   if (ip->version != 4 || header_bytes < sizeof(*ip) || total_bytes < header_bytes)
     return PARSE_MALFORMED;
-  if ((void *)ip + total_bytes > data_end) return PARSE_MALFORMED;
+  if ((void *)ip + total_bytes > data_end && !goes_on(ctx, out->l3_offset + total_bytes))
+    return PARSE_MALFORMED;
   __u32 fragment = bpf_ntohs(ip->frag_off);
   if (fragment & IP_OFFSET_MASK)
     out->fragment = FRAGMENT_LATER;
@@ -147,12 +163,16 @@ static __always_inline int parse_slow_v4(void *data, void *data_end, struct layo
   return PARSE_GOOD;
 }
 
-static __always_inline int parse_slow_v6(void *data, void *data_end, struct layout *out) {
+static __always_inline int parse_slow_v6(struct xdp_md *ctx, void *data, void *data_end,
+                                         struct layout *out) {
   struct ipv6hdr *ip = data + out->l3_offset;
 
   if ((void *)(ip + 1) > data_end) return PARSE_MALFORMED;
   __u32 bytes = length_of(ip->payload_len);
-  if (ip->version != 6 || (void *)(ip + 1) + bytes > data_end) return PARSE_MALFORMED;
+  if (ip->version != 6) return PARSE_MALFORMED;
+  if ((void *)(ip + 1) + bytes > data_end &&
+      !goes_on(ctx, out->l3_offset + sizeof(*ip) + bytes))
+    return PARSE_MALFORMED;
   __u32 offset = 0; /* of the next header, from the end of the fixed one */
   __u8 next = ip->nexthdr;
   for (int i = 0; i < EXTENSION_HEADERS; i++) {
@@ -207,10 +227,10 @@ APART int parse_slow(struct xdp_md *ctx, struct layout *out) {
     out->l3_offset += 4;
   }
   if (type == bpf_htons(ETH_P_IP)) {
-    out->result = parse_slow_v4(data, data_end, out);
+    out->result = parse_slow_v4(ctx, data, data_end, out);
   } else if (type == bpf_htons(ETH_P_IPV6)) {
     out->is_v6 = 1;
-    out->result = parse_slow_v6(data, data_end, out);
+    out->result = parse_slow_v6(ctx, data, data_end, out);
   }
   return 0;
 }
@@ -297,7 +317,9 @@ static __always_inline int parse_addresses(struct xdp_md *ctx, struct packet *pa
     packet->protocol = ip->protocol;
     packet->l4 = (void *)ip + header_bytes;
     packet->l4_bytes = total_bytes - header_bytes;
-    if ((void *)ip + total_bytes > packet->data_end) return PARSE_MALFORMED;
+    if ((void *)ip + total_bytes > packet->data_end &&
+        !goes_on(ctx, sizeof(struct ethhdr) + total_bytes))
+      return PARSE_MALFORMED;
     read_addresses(packet);
     return PARSE_GOOD;
   }
@@ -310,7 +332,9 @@ static __always_inline int parse_addresses(struct xdp_md *ctx, struct packet *pa
     packet->protocol = ip->nexthdr;
     packet->l4 = ip + 1;
     packet->l4_bytes = length_of(ip->payload_len);
-    if (ip->version != 6 || packet->l4 + packet->l4_bytes > packet->data_end)
+    if (ip->version != 6) return PARSE_MALFORMED;
+    if (packet->l4 + packet->l4_bytes > packet->data_end &&
+        !goes_on(ctx, sizeof(struct ethhdr) + sizeof(*ip) + packet->l4_bytes))
       return PARSE_MALFORMED;
     read_addresses(packet);
     return names_v4(packet) ? PARSE_OTHER : PARSE_GOOD;

@@ -123,14 +123,16 @@ __noinline int answer_with_reset(struct xdp_md *ctx) {
   __builtin_memcpy(l2, packet.eth->h_dest, sizeof(l2));
   __builtin_memcpy(packet.eth->h_dest, packet.eth->h_source, sizeof(l2));
   __builtin_memcpy(packet.eth->h_source, l2, sizeof(l2));
-  long l3_bytes = packet.l3 - (void *)packet.eth, frame_bytes = packet.data_end - (void *)packet.eth;
+  long l3_bytes = packet.l3 - (void *)packet.eth;
+  long linear_bytes = packet.data_end - (void *)packet.eth;
   barrier_var(l3_bytes);
-  barrier_var(frame_bytes);
+  barrier_var(linear_bytes);
   __u32 l3_offset = (__u32)l3_bytes;
   __u32 wanted = l3_offset + TCP_BYTES +
                  (segment.is_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
-  __u32 has = (__u32)frame_bytes;
-  if (wanted > has || bpf_xdp_adjust_tail(ctx, (int)wanted - (int)has)) return XDP_DROP;
+  __u32 has = (__u32)linear_bytes;
+  if (wanted > has || bpf_xdp_adjust_tail(ctx, (int)wanted - (int)frame_bytes(ctx, has)))
+    return XDP_DROP;
   void *data = (void *)(long)ctx->data;
   void *data_end = (void *)(long)ctx->data_end;
   if (l3_offset > sizeof(struct ethhdr) + 4 * VLAN_TAGS) return XDP_DROP;
@@ -156,6 +158,7 @@ APART int write_syn(struct xdp_md *ctx, struct half_open *flow, __u32 backend_id
                   (is_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
   long has = data_end - data;
   barrier_var(has); /* a 64-bit difference: the verifier allows pointers no other */
+  if (frame_bytes(ctx, (__u32)has) != (__u32)has) return 0; /* what lies in further buffers would stay */
   int grow = (int)(headers + options_bytes) - (int)has;
   if (bpf_xdp_adjust_head(ctx, -grow)) return 0;
   data = (void *)(long)ctx->data;

@@ -97,7 +97,7 @@ static __noinline int tap_emit(struct xdp_md *ctx, struct tap_header *at_hand) {
   barrier_var(bytes);
 
   at_hand->time_ns = clock_ns();
-  at_hand->packet_bytes = bytes;
+  at_hand->packet_bytes = frame_bytes(ctx, (__u32)bytes);
   if (bytes > TAP_BYTES) bytes = TAP_BYTES;
   bpf_perf_event_output(ctx, &taps, BPF_F_CURRENT_CPU | bytes << 32, at_hand, sizeof(*at_hand));
   return 0;

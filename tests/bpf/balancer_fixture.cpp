@@ -147,6 +147,8 @@ int Balancer::load(const LoadOptions& options) {
   return event_ring_ == nullptr ? -errno : 0;
 }
 
+bool Balancer::takes_fragments() const { return skeleton_->rodata->multi_buffer; }
+
 Balancer& BalancerTest::shared(const LoadOptions& options) {
   static std::map<LoadOptions, Balancer> balancers;
   return balancers[options];

@@ -85,6 +85,8 @@ class Balancer {
   // 0, or the negative errno with which the kernel refused; libbpf says more on stderr.
   int load(const LoadOptions& options);
   bool loaded() const { return event_ring_ != nullptr; }
+  // Packets of several buffers.
+  bool takes_fragments() const;
   void reset();  // empties what packets have filled
 
   Outcome run(const Packet& packet);

@@ -34,6 +34,17 @@ ProgramSet ask_kernel() {
   return program || errno == EPERM ? ProgramSet::kCurrent : ProgramSet::kOld;
 }
 
+// Whether a program may be given packets in several buffers: Linux 5.18.
+bool takes_fragments() {
+  constexpr bpf_insn kPass[] = {
+      {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = XDP_PASS},
+      {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
+  };
+  LIBBPF_OPTS(bpf_prog_load_opts, options, .prog_flags = BPF_F_XDP_HAS_FRAGS);
+  return static_cast<bool>(UniqueFd(bpf_prog_load(BPF_PROG_TYPE_XDP, "petrel_frags", "Dual MIT/GPL",
+                                                  kPass, std::size(kPass), &options)));
+}
+
 // A skeleton whose object is another compile of the same source.
 template <class Skeleton>
 Skeleton* open(int create(Skeleton*), void destroy(Skeleton*), const void* elf, std::size_t bytes) {
@@ -61,7 +72,15 @@ ProgramSet program_set() {
 balancer_bpf* open_balancer(ProgramSet set) {
   std::size_t bytes = 0;
   const void* elf = set == ProgramSet::kOld ? balancer_old_bpf__elf_bytes(&bytes) : nullptr;
-  return open(balancer_bpf__create_skeleton, balancer_bpf__destroy, elf, bytes);
+  balancer_bpf* balancer =
+      open(balancer_bpf__create_skeleton, balancer_bpf__destroy, elf, bytes);
+  if (balancer == nullptr || set == ProgramSet::kOld) return balancer;
+  static const bool fragments = takes_fragments();
+  if (fragments) {
+    bpf_program__set_flags(balancer->progs.petrel_balancer, BPF_F_XDP_HAS_FRAGS);
+    balancer->rodata->multi_buffer = true;
+  }
+  return balancer;
 }
 
 sensor_bpf* open_sensor(ProgramSet set) {
