@@ -9,6 +9,7 @@ namespace petrel::test {
 
 inline constexpr const char* kConfigPath = "/etc/petrel/petrel.toml";
 inline constexpr std::uint64_t kEveryXdpFeature = 0x7f;
+inline constexpr std::uint64_t kSeveralBuffers = 1 << 5;  // of one packet: RX_SG
 
 struct Host {
   Config config;

@@ -112,7 +112,10 @@ const Case kInterfaceCases[] = {
     {"VLAN stripping", [](Host& it) { it.interface(0).offloads["rx-vlan-hw-parse"].on = true; },
      "interface.vlan", kDegraded, "eth0", "ethtool -K eth0 rx-vlan-hw-parse off"},
     {"MTU above a page",
-     [](Host& it) { it.interface(0).mtu_bytes = it.interface(1).mtu_bytes = 3499; },
+     [](Host& it) {
+       it.interface(0).mtu_bytes = it.interface(1).mtu_bytes = 3499;
+       it.interface(0).xdp_features = test::kEveryXdpFeature & ~test::kSeveralBuffers;
+     },
      "interface.mtu", kDegraded, "eth0", "ip link set dev eth0 mtu 3498"},
     {"unequal MTU", [](Host& it) { it.interface(0).mtu_bytes = 3000; }, "interface.mtu_equal",
      kDegraded, "eth0", "ip link set dev eth0 mtu 1500"},
@@ -251,6 +254,12 @@ TEST(SystemCheckTest, WhatDoesNotApplyIsNotAskedFor) {
   it.interface(0).rp_filter = 1;                           // no backend is there
   it.interface(0).xdp_features.reset();                    // before 6.3
   it.interface(1).offloads["rx-vlan-hw-parse"].on = true;  // a veth's own does nothing
+  EXPECT_TRUE(bad(it.judged()).empty()) << check_table(it.judged(), false);
+}
+
+TEST(SystemCheckTest, LongPacketsAreGoodWhereTheDriverHasSeveralBuffersForOne) {
+  Host it = good_host();
+  it.interface(0).mtu_bytes = it.interface(1).mtu_bytes = 9000;
   EXPECT_TRUE(bad(it.judged()).empty()) << check_table(it.judged(), false);
 }
 

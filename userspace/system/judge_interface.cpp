@@ -142,6 +142,11 @@ void judge_own_mtu(const AgentConfig& agent, const InterfaceFacts& interface, Ch
     checks.push_back(good("interface.mtu", interface.name, fmt::format("{}", interface.mtu_bytes)));
     return;
   }
+  if (interface.xdp_features && (*interface.xdp_features & kXdpBuffers) != 0) {
+    checks.push_back(good("interface.mtu", interface.name, fmt::format("{}", interface.mtu_bytes),
+                          "the driver hands over packets in several buffers"));
+    return;
+  }
   checks.push_back(degraded(
       "interface.mtu", interface.name, fmt::format("{}", interface.mtu_bytes),
       fmt::format("most drivers refuse native XDP above {}, a page for a packet: the agent may not "

@@ -15,6 +15,7 @@ using Checks = std::vector<Check>;
 // enum netdev_xdp_act (linux/netdev.h, 6.3).
 inline constexpr std::uint64_t kXdpBasic = 1 << 0;   // native XDP
 inline constexpr std::uint64_t kXdpTarget = 1 << 2;  // NDO_XMIT: frames can be redirected into it
+inline constexpr std::uint64_t kXdpBuffers = 1 << 5;  // RX_SG: native XDP with several buffers a packet
 
 inline Check good(std::string id, std::string subject, std::string found, std::string note = "") {
   return {
