@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import facts, kernels_extras, kernels_image
+from . import facts, kernels_extras, kernels_image, virtio_host, virtio_net
 from .kernels_apt import (Apt, AptError, debian_sources, host_sources, kernel_sources,
                           release_sources)
 from .kernels_image import ImageError
@@ -81,6 +81,7 @@ class Matrix:
                "tests_s": TESTS_LIMIT_S * patience, "lab_limit_s": LAB_LIMIT_S * patience,
                "agent_s": AGENT_LIMIT_S * patience,
                "lab_s": self.options.lab_seconds, "rate": self.options.rate, "patience": patience,
+               "virtio": virtio_net.lacking(),
                "extras": {name: kernels_extras.EXTRAS[name].seconds * patience
                           for name in self.options.extras}}
         kernels_image.make_petrel(self.petrel, self.options.logs,
@@ -108,9 +109,13 @@ class Matrix:
         progress(f"{series}: booting {kernel[0]} ({'KVM' if self.kvm else 'emulated'})")
         results = {}
         try:
-            with Guest(work, kernel, (self.userland, self.petrel), self.kvm) as guest:
+            with self._host(work) as host, \
+                    Guest(work, kernel, (self.userland, self.petrel), self.kvm,
+                          more=host.words, descriptors=host.descriptors) as guest:
                 for event in guest.events(BOOT_LIMIT_S * self.options.patience):
                     if event["state"] == "begins":
+                        if event["step"] == "extra virtio":
+                            host.begin()
                         progress(f"{series}: {event['step']} (at {event['at_s']:.0f} s, at most "
                                  f"{event['seconds']} s)")
                         continue
@@ -120,9 +125,15 @@ class Matrix:
                         progress(f"{series}: up after {event['at_s']:.1f} s")
             kernels_image.unpack_results(guest.results, work)
             guest.results.unlink()
-        except GuestError as error:
+        except (GuestError, virtio_net.VirtioError) as error:
             return results, str(error)
         return results, None
+
+    def _host(self, work):
+        """What the extra virtio has on the host."""
+        return virtio_host.Host("virtio" in self.options.extras, work,
+                                self.options.bin or ROOT / "build/release/bin",
+                                AGENT_LIMIT_S * self.options.patience)
 
 
 def measure(matrix, there):

@@ -34,6 +34,7 @@ EXTRAS = {
     "ipvs": Extra("extra_ipvs", 400, "IPVS beside petrel: a backend hangs; and on the wire"),
     "ipip": Extra("extra_ipip", 300, "dsr backends with ipip and ip6tnl devices"),
     "fentry": Extra("extra_fentry", 300, "the socket sensor's figures against fentry's"),
+    "virtio": Extra("extra_virtio", 900, "native XDP on virtio-net, the host its peer"),
     "netem": Extra("extra_netem", 400, "loss, delay and reordering on one backend's link"),
 }
 

@@ -44,7 +44,8 @@ class GuestError(RuntimeError):
 class Guest:
     """with Guest(...) as guest: for event in guest.events(): ..."""
 
-    def __init__(self, work, kernel, disks, kvm, memory_mb=2048, cpus=2):
+    def __init__(self, work, kernel, disks, kvm, memory_mb=2048, cpus=2, more=(), descriptors=()):
+        """more: further words for qemu; descriptors: those that they name."""
         self.work = Path(work)
         self.console = self.work / "console.log"
         self.port = self.work / "events.jsonl"
@@ -58,7 +59,8 @@ class Guest:
                      "-chardev", f"file,id=console,path={self.console}",
                      "-chardev", f"file,id=events,path={self.port}",
                      "-serial", "chardev:console", "-serial", "chardev:events",
-                     "-device", "virtio-rng-pci"]
+                     "-device", "virtio-rng-pci", *more]
+        self.descriptors = descriptors
         for path, options in ((userland, "snapshot=on"), (modules, "readonly=on"),
                               (petrel, "readonly=on"), (self.results, "cache=unsafe")):
             self.argv += ["-drive", f"if=virtio,format=raw,file={path},{options}"]
@@ -75,7 +77,8 @@ class Guest:
         self.process = subprocess.Popen(
             self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=open(self.work / "qemu.err", "wb"),  # pylint: disable=consider-using-with
-            env={**os.environ, "TMPDIR": str(self.work)}, start_new_session=True)
+            env={**os.environ, "TMPDIR": str(self.work)}, start_new_session=True,
+            pass_fds=self.descriptors)
         return self
 
     def __exit__(self, *_):
