@@ -8,7 +8,8 @@ import threading
 import unittest
 from pathlib import Path
 
-from petrel_lab import extra_ipip, extra_netem, kernels_extras
+from petrel_lab import extra_fentry, extra_ipip, extra_netem, kernels_extras, virtio_net
+from petrel_lab.extra_fentry import ACCEPTING, CONNECTING, Name
 from petrel_lab.extra_netem import TIMES
 from petrel_lab.kernels_table import row_of
 
@@ -54,6 +55,65 @@ class Netem(unittest.TestCase):
         self.assertEqual(extra_netem.share_of_connections(made, 4), 0)
         series["b2"] = [1] * tenths
         self.assertEqual(extra_netem.share_of_connections(made, 4), 0.25)
+
+
+def witness(**changes):
+    return {"begun": 1, "established": 1, "closed": 1, "connect_ns": 250_000, "srtt_us": 90,
+            "retransmits": 1, "synack_retransmits": 0, "rtos": 0, "resets_sent": 0,
+            "resets_received": 0, "bytes_sent": 100, "bytes_received": 50} | changes
+
+
+def both_ends(**changes):
+    """A connection as the witness saw both ends of it; changes: of the accepting one."""
+    return {Name(CONNECTING, "10.1.0.2", 5000, "10.1.9.9", 80): witness(),
+            Name(ACCEPTING, "10.1.1.2", 8080, "10.1.0.2", 5000): witness(**changes)}
+
+
+def sensed(**changes):
+    view = {name: witness()[name] for name in extra_fentry.VIEW_WIDTHS} | {"connect_ns": 249_000}
+    return {("10.1.0.2", 5000): [view, view | changes]}
+
+
+class Fentry(unittest.TestCase):
+    def test_what_agrees_is_good(self):
+        found, good = extra_fentry.compare_connections(both_ends(), sensed())
+        self.assertTrue(good, found)
+        self.assertEqual(found["connections"], 1)
+        self.assertEqual(found["witness longer by, us"]["most"], 1.0)
+
+    def test_each_thing_that_does_not_is_counted(self):
+        for label, changes in (("counts other", {"retransmits": 0}),
+                               ("RTT other", {"srtt_us": 91})):
+            found, good = extra_fentry.compare_connections(both_ends(), sensed(**changes))
+            self.assertFalse(good)
+            self.assertEqual(found[label], 1)
+        found, good = extra_fentry.compare_connections(both_ends(), {})
+        self.assertFalse(good)
+        self.assertEqual(found["not in the sensor's map"], 2)
+
+    def test_what_used_the_same_addresses_is_left_out(self):
+        found, good = extra_fentry.compare_connections(both_ends(begun=2), sensed(srtt_us=91))
+        self.assertTrue(good)
+        self.assertEqual(found["addresses used again"], 1)
+
+    def test_a_backends_counters_are_of_its_accepting_sockets(self):
+        sensor = {name: 0 for name in extra_fentry.COUNTERS.values()} | {"socket_retransmits": 3}
+        cells = extra_fentry.backend_cells(both_ends(retransmits=2), "10.1.1.2", sensor)
+        self.assertEqual(cells["retransmits"], (2, 3))
+        self.assertIn("retransmits", extra_fentry.differences(cells))
+        self.assertEqual(extra_fentry.backend_cells(both_ends(), "10.1.2.2", sensor)["closed"],
+                         (0, 0))
+
+
+class Virtio(unittest.TestCase):
+    def test_qemu_gets_each_tap_with_its_queues(self):
+        network = virtio_net.HostNetwork(Path("/nonexistent"))
+        network.taps = {"client": [5, 6, 7, 8], "b1": [9], "b2": [10]}
+        words = " ".join(network.qemu_words())
+        self.assertIn("tap,id=client,fds=5:6:7:8,", words)
+        self.assertIn("mq=on,vectors=10", words)
+        self.assertIn("tap,id=b1,fd=9,", words)
+        self.assertEqual(network.descriptors, (5, 6, 7, 8, 9, 10))
 
 
 class Uploads(unittest.TestCase):
