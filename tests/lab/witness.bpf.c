@@ -11,6 +11,7 @@
 
 #define AF_INET_ 2
 #define MOST 65536
+#define SOCK_DONE_ (1 << 1) /* enum sock_flags, a bit number */
 
 enum { END_CONNECTING_, END_ACCEPTING_ };
 enum { SYN_SENT_ = 2, CLOSED_ = 7, LISTENS_ = 10 };
@@ -229,7 +230,9 @@ int ends(const __u64 *args) {
   if (!witness) return 0;
   witness->srtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
   witness->bytes_sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
-  witness->bytes_received = BPF_CORE_READ(tcp, bytes_received);
+  /* The kernel counts the peer's FIN as a byte. */
+  bool fin = BPF_CORE_READ((const struct sock *)tcp, __sk_common.skc_flags) & SOCK_DONE_;
+  witness->bytes_received = BPF_CORE_READ(tcp, bytes_received) - fin;
   __sync_fetch_and_add(&witness->closed, 1);
   return 0;
 }
