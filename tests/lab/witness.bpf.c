@@ -39,7 +39,7 @@ struct witness {
   __u32 rtos;
   __u32 resets_sent;
   __u32 resets_received;
-  __u32 padding;
+  __u32 syn_repeats;
 };
 
 /* witnesses: one a connection's end. */
@@ -171,10 +171,14 @@ int has_accepted(const __u64 *args) {
 
 /* --- in between ---------------------------------------------------------------------------- */
 
-/* Returns an error. */
+/* Returns an error. A SYN that is sent again is of no connection yet. */
 SEC("fexit/__tcp_retransmit_skb")
 int retransmits(const __u64 *args) {
-  if (!(int)returned(args)) COUNT(SOCKET(args), retransmits);
+  if ((int)returned(args)) return 0;
+  if (state_of(SOCKET(args)) == SYN_SENT_)
+    COUNT(SOCKET(args), syn_repeats);
+  else
+    COUNT(SOCKET(args), retransmits);
   return 0;
 }
 

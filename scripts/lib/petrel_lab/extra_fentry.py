@@ -107,7 +107,7 @@ WIDTHS = {"connect_ns": 8, "bytes_sent": 8, "bytes_received": 8}
 def seen_by_witness(pins):
     """{Name: {member: value}}"""
     records, found = Records(pins / "witnesses"), {}
-    members = [name for name in records.kinds["witness"] if name != "padding"]
+    members = list(records.kinds["witness"])
     for key, value in records.all():
         local, remote, local_port, remote_port, end = struct.unpack("!4s4sHH4s", key)
         name = Name(int.from_bytes(end, "little"), str(ipaddress.IPv4Address(local)), local_port,
@@ -160,8 +160,10 @@ def quantile(values, part):
 
 def compare_connections(witnessed, sensed):
     """Connection by connection: how many there are, how many disagree, and by how much."""
-    found = {"connections": 0, "not in the sensor's map": 0, "addresses used again": 0,
-             "RTT other": 0, "counts other": 0}
+    found = {"connections": 0, "the agent's own probes": 0, "not in the sensor's map": 0,
+             "addresses used again": 0, "RTT other": 0, "counts other": 0}
+    clients = {(name.local, name.local_port) for name in witnessed if name.end == CONNECTING
+               and name.remote_port == SERVICE_PORT}
     longer, odd = [], []
     for name, value in witnessed.items():
         accepting = name.end == ACCEPTING
@@ -173,6 +175,9 @@ def compare_connections(witnessed, sensed):
             found["addresses used again"] += 1
             continue
         client = (name.remote, name.remote_port) if accepting else (name.local, name.local_port)
+        if client not in clients:
+            found["the agent's own probes"] += 1
+            continue
         if client not in sensed:
             found["not in the sensor's map"] += 1
             odd.append([str(name), value, None])
@@ -188,7 +193,8 @@ def compare_connections(witnessed, sensed):
         label: round(quantile(longer, part) / 1000, 1)
         for label, part in (("least", 0), ("p50", 0.5), ("p99", 0.99), ("most", 1))}
     good = (bool(longer) and min(longer) >= 0 and quantile(longer, 0.5) < LONGER_NS
-            and not found["RTT other"] and not found["counts other"])
+            and not found["RTT other"] and not found["counts other"]
+            and not found["not in the sensor's map"])
     return found, good, odd[:SHOWN]
 
 
@@ -246,6 +252,7 @@ def run(job, _seconds):
     figures = {name: {label: f"{pair[0]}/{pair[1]}" for label, pair in of.items()}
                for name, of in cells.items()}
     figures["connects"] = {"begun": sum(value["begun"] for value in connecting),
+                           "SYNs sent again": sum(value["syn_repeats"] for value in connecting),
                            "established": f"{connects[0]}/{connects[1]}",
                            "us in all": f"{spent_us[0]}/{spent_us[1]}"}
     figures["one by one"] = one_by_one
