@@ -24,16 +24,32 @@ constexpr std::uint32_t kLogStatistics = 4;  // BPF_LOG_STATS of the kernel's bp
 constexpr std::size_t kLogBytes = 1 << 16;
 constexpr std::uint32_t kOldFrameBytes = 32;  // steps in which Linux 6.1 counts a frame
 
-// The verifier's line "stack depth 96+0+64": of each function, in the order of their code.
+// Of late (seen: 7.3) the verifier has a line for each function, in the order of their code:
+// "subprog 4 (name) static insns_self 96 insns_total 96 stack 16".
+std::vector<std::uint32_t> stack_depths_by_line(const std::string& log) {
+  constexpr std::string_view kMark = " stack ";
+  std::vector<std::uint32_t> depths;
+  std::istringstream lines(log.c_str());
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t at = line.rfind(kMark);
+    if (!line.starts_with("subprog ") || at == std::string::npos) continue;
+    depths.push_back(
+        static_cast<std::uint32_t>(std::strtoul(line.c_str() + at + kMark.size(), nullptr, 10)));
+  }
+  return depths;
+}
+
+// Before, the line "stack depth 96+0+64": the same.
 std::vector<std::uint32_t> stack_depths(const std::string& log) {
   constexpr std::string_view kMark = "stack depth ";
-  std::vector<std::uint32_t> depths;
+  std::vector<std::uint32_t> depths = stack_depths_by_line(log);
+  if (!depths.empty()) return depths;
   const std::size_t at = log.find(kMark);
   if (at == std::string::npos) return depths;
   const std::size_t begin = at + kMark.size();
   std::istringstream line(log.substr(begin, log.find_first_of(" \n", begin) - begin));
   for (std::string depth; std::getline(line, depth, '+');) {
-    depths.push_back(static_cast<std::uint32_t>(std::stoul(depth)));
+    depths.push_back(static_cast<std::uint32_t>(std::strtoul(depth.c_str(), nullptr, 10)));
   }
   return depths;
 }
@@ -52,7 +68,7 @@ std::string refusal(const std::string& log) {
   std::string why;
   for (std::string line; std::getline(lines, line);) {
     if (line.starts_with("processed ") || line.starts_with("verification time") ||
-        line.starts_with("stack depth")) {
+        line.starts_with("stack depth") || line.starts_with("subprog ")) {
       continue;
     }
     why += (why.empty() ? "" : "; ") + line;
