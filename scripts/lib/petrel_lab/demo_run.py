@@ -87,8 +87,9 @@ class Traffic:
                 shown_s = int(now_s)
                 self.progress.second(shown_s, self._state(shown_s))
             self._check(client)
-            if now_s > self.options.seconds + DRAIN_LIMIT_S:
-                raise LabError(f"the client did not end within {DRAIN_LIMIT_S} s of its time")
+            limit_s = getattr(self.options, "drain_s", DRAIN_LIMIT_S)
+            if now_s > self.options.seconds + limit_s:
+                raise LabError(f"the client did not end within {limit_s} s of its time")
             time.sleep(WAKE_PERIOD_S)
 
     def _check(self, client):

@@ -33,6 +33,8 @@ PROGRAMS_LIMIT_S = 180
 TESTS_LIMIT_S = 400
 AGENT_LIMIT_S = 60
 LAB_LIMIT_S = AGENT_LIMIT_S + 60  # beside the traffic
+DRAIN_LIMIT_S = 20  # from when the last request was to be sent until each is answered
+RATE, EMULATED_RATE = 100, 40  # what the lab carries
 
 
 def end_on(_signal, _frame):
@@ -87,7 +89,9 @@ class Matrix:
                "check_s": CHECK_LIMIT_S * patience, "programs_s": PROGRAMS_LIMIT_S * patience,
                "tests_s": TESTS_LIMIT_S * patience, "lab_limit_s": LAB_LIMIT_S * patience,
                "agent_s": AGENT_LIMIT_S * patience,
-               "lab_s": self.options.lab_seconds, "rate": self.options.rate, "patience": patience,
+               "lab_s": self.options.lab_seconds, "patience": patience,
+               "drain_s": DRAIN_LIMIT_S * patience,
+               "rate": self.options.rate or (RATE if self.kvm else EMULATED_RATE),
                "virtio": virtio_net.lacking(),
                "extras": {name: kernels_extras.EXTRAS[name].seconds * patience
                           for name in self.options.extras}}

@@ -85,6 +85,7 @@ def lab_run(job, seconds):
                  "--rate", str(job["rate"]), "--seconds", str(job["lab_s"]), "--backends", "3",
                  "--model", "/petrel/model/retry.json"]
     options = demo_options.parse(arguments)
+    options.drain_s = job["drain_s"]
     quiet = argparse.Namespace(second=lambda *_: None, clear=lambda: None)
     del seconds
     # Before 5.13 a packet redirected into a veth is dropped unless its far end has a program.

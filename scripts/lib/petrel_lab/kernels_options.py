@@ -69,7 +69,7 @@ def parse(argv):
     parser.add_argument("--no-tests", action="store_true")
     parser.add_argument("--extras", type=extras, default=[])
     parser.add_argument("--lab-seconds", type=whole_number(0, 600), default=12)
-    parser.add_argument("--rate", type=whole_number(20, 10000), default=100)
+    parser.add_argument("--rate", type=whole_number(20, 10000))
     parser.add_argument("--patience", type=whole_number(1, 100), default=1)
     parser.add_argument("--offline", action="store_true")
     options = parser.parse_args(argv)
