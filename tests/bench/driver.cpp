@@ -23,6 +23,7 @@ using petrel::bpf::scoring_model;
 using petrel::bpf::service_view;
 
 #include "bench.skel.h"
+#include "maps/programs.hpp"
 #include "tests/bench/world.hpp"
 
 namespace petrel::bench {
@@ -56,8 +57,14 @@ std::uint32_t time_of(int program_fd, const std::vector<std::uint8_t>& packet,
 
 Driver::Driver() {
   require(unshare(CLONE_NEWNET) == 0, "enter a network namespace (needs root)");
-  skeleton_ = bench_bpf__open_and_load();
-  require(skeleton_ != nullptr, "load the benchmark's driver (needs root)");
+  skeleton_ = bench_bpf__open();
+  require(skeleton_ != nullptr, "open the benchmark's driver");
+  bpf_program* each = nullptr;
+  bpf_object__for_each_program(each, skeleton_->obj) {
+    // It goes on to the balancer: see takes_fragments().
+    if (takes_fragments()) bpf_program__set_flags(each, BPF_F_XDP_HAS_FRAGS);
+  }
+  require(bench_bpf__load(skeleton_) == 0, "load the benchmark's driver (needs root)");
   const int attached = bpf_xdp_attach(kLoopback, bpf_program__fd(skeleton_->progs.bench_driver),
                                       XDP_FLAGS_SKB_MODE, nullptr);
   errno = -attached;

@@ -71,6 +71,9 @@ std::string Instance::load() {
   balancer_->rodata->encap_source_v4 = 0x0a64;                // 100.10.0.0/16
   balancer_->rodata->encap_source_v6[0] = __builtin_bswap32(0x01000000);  // 100::/64 (RFC 6666)
   balancer_->rodata->half_open_mask = options_.half_open / HALF_OPEN_WAYS - 1;
+  // A program may go on only to one that takes as many buffers a packet as itself.
+  bpf_program__set_flags(dirty_->progs.petrel_dirty,
+                         bpf_program__flags(balancer_->progs.petrel_balancer));
   dirty_->rodata->pattern = options_.pattern;
   const auto& maps = balancer_->maps;
   for (bpf_map* map : {maps.backends, maps.weights, maps.backend_stats, maps.inflight})

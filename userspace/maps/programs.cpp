@@ -34,8 +34,7 @@ ProgramSet ask_kernel() {
   return program || errno == EPERM ? ProgramSet::kCurrent : ProgramSet::kOld;
 }
 
-// Whether a program may be given packets in several buffers: Linux 5.18.
-bool takes_fragments() {
+bool ask_for_fragments() {
   constexpr bpf_insn kPass[] = {
       {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = XDP_PASS},
       {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
@@ -69,14 +68,18 @@ ProgramSet program_set() {
   return set;
 }
 
+bool takes_fragments() {
+  static const bool takes = ask_for_fragments();
+  return takes;
+}
+
 balancer_bpf* open_balancer(ProgramSet set) {
   std::size_t bytes = 0;
   const void* elf = set == ProgramSet::kOld ? balancer_old_bpf__elf_bytes(&bytes) : nullptr;
   balancer_bpf* balancer =
       open(balancer_bpf__create_skeleton, balancer_bpf__destroy, elf, bytes);
   if (balancer == nullptr || set == ProgramSet::kOld) return balancer;
-  static const bool fragments = takes_fragments();
-  if (fragments) {
+  if (takes_fragments()) {
     bpf_program__set_flags(balancer->progs.petrel_balancer, BPF_F_XDP_HAS_FRAGS);
     balancer->rodata->multi_buffer = true;
   }

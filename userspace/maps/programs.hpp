@@ -19,6 +19,10 @@ enum class ProgramSet {
 // asked, for want of rights: what is loaded then says so.
 ProgramSet program_set();
 
+// Whether the kernel gives a program packets in several buffers (BPF_F_XDP_HAS_FRAGS, Linux 5.18); the
+// balancer of kCurrent takes them then. A tail call is between programs that are alike in that.
+bool takes_fragments();
+
 // Opened and not loaded; to be destroyed by balancer_bpf__destroy(). nullptr and errno: it failed.
 balancer_bpf* open_balancer(ProgramSet set = program_set());
 
