@@ -298,12 +298,13 @@ int petrel_balancer(struct xdp_md *ctx) {
 /* What is left to be done: an enum rest. */
 ROOM_FOR(int, room_rest);
 
-/* parts: the programs that the balancer of old kernels goes on to.
- * Key: enum part.  Value: program.
- * Writer: agent, at a start.  Reader: balancer.  Size: PARTS. */
 int petrel_client(struct xdp_md *ctx);
 int petrel_backend(struct xdp_md *ctx);
 int petrel_rare(struct xdp_md *ctx);
+
+/* parts: the programs that the balancer of old kernels goes on to.
+ * Key: enum part.  Value: program.
+ * Writer: agent, at a start.  Reader: balancer.  Size: PARTS. */
 struct {
   __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
   __uint(max_entries, PARTS);

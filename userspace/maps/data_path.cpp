@@ -39,6 +39,7 @@ constexpr std::string_view kRoom = "room_";  // the same, of the programs of old
 // Which programs the balancer of old kernels goes on to. Of one load, yet pinned: without a reference
 // from outside the kernel empties such a map, and all packets would pass.
 constexpr const char* kParts = "parts";
+constexpr const char* kNext = "-next";
 
 // What an LRU map needs beyond its entries: each CPU keeps up to this many free ones to itself.
 constexpr std::uint32_t kLruFreeOfCpu = 128;
@@ -288,13 +289,7 @@ Result<void> DataPath::attach_xdp(const AgentConfig& agent) {
   for (GrownMap& map : grown_) {
     if (auto copied = map.copy(map_fd(map.name())); !copied) return copied;
   }
-  const std::string parts = pin_path_ + "/" + kParts, next_parts = parts + "-next";
-  const bool in_parts = map_fd(kParts) >= 0;
-  if (in_parts) {
-    fs::remove(next_parts);
-    const int rc = bpf_obj_pin(map_fd(kParts), next_parts.c_str());
-    if (rc != 0) return bpf_error(rc, "pin map at " + next_parts);
-  }
+  if (auto pinned = pin_parts(); !pinned) return pinned;
   XdpSwitch change(pin_path_, balancer_fd());
   for (const std::string& interface : agent.interfaces) {
     if (auto put = change.put(interface, agent.xdp_mode); !put) {
@@ -303,9 +298,27 @@ Result<void> DataPath::attach_xdp(const AgentConfig& agent) {
   }
   if (auto handed = hand_over(); !handed) return handed;
   xdp_links_ = change.commit();
-  if (in_parts) fs::rename(next_parts, parts);
+  keep_parts();
   detach_others(agent);
   return {};
+}
+
+// Beside those in force, until the program that goes on to them is. Nothing where there are none.
+Result<void> DataPath::pin_parts() const {
+  const std::string next = pin_path_ + "/" + kParts + kNext;
+  std::error_code code;
+  if (map_fd(kParts) < 0) return {};
+  fs::remove(next, code);  // of a start that came no further
+  const int rc = bpf_obj_pin(map_fd(kParts), next.c_str());
+  if (rc != 0) return bpf_error(rc, "pin map at " + next);
+  return {};
+}
+
+// Where the name cannot be changed the map is held by its other one.
+void DataPath::keep_parts() const {
+  const std::string parts = pin_path_ + "/" + kParts;
+  std::error_code code;
+  if (map_fd(kParts) >= 0) fs::rename(parts + kNext, parts, code);
 }
 
 // The larger maps take the place of those that were too small.

@@ -100,6 +100,8 @@ class DataPath {
   DataPath();
   int balancer_fd() const;
   void note_old_kernel();
+  Result<void> pin_parts() const;
+  void keep_parts() const;
   Result<void> shape_maps(const Config& config, const MapSizes& sizes);
   template <class Constants>
   void set_label_constants(Constants& constants) const;

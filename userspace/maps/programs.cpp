@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <iterator>
-#include <string_view>
 
 #include "balancer.skel.h"
 #include "balancer_old.skel.h"
@@ -31,7 +30,8 @@ ProgramSet ask_kernel() {
   };
   const UniqueFd program(bpf_prog_load(BPF_PROG_TYPE_XDP, "petrel_fetch", "Dual MIT/GPL", kFetch,
                                        std::size(kFetch), nullptr));
-  return program || errno == EPERM ? ProgramSet::kCurrent : ProgramSet::kOld;
+  // What the verifier refuses is EINVAL: want of rights or memory says nothing of the kernel.
+  return !program && errno == EINVAL ? ProgramSet::kOld : ProgramSet::kCurrent;
 }
 
 bool ask_for_fragments() {

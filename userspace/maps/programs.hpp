@@ -15,7 +15,7 @@ enum class ProgramSet {
   kOld,  // the kernel has no atomic operations that answer (BPF_FETCH, Linux 5.12)
 };
 
-// What this kernel takes; asked once, by a program of two instructions. kCurrent where it cannot be
+// What this kernel takes; asked once, by a program of five instructions. kCurrent where it cannot be
 // asked, for want of rights: what is loaded then says so.
 ProgramSet program_set();
 

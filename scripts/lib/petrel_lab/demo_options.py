@@ -73,6 +73,7 @@ def parse(argv):
     options.fault_begin_s = options.seconds * 8 / 30
     options.fault_end_s = options.seconds * 20 / 30
     options.faulty = 2
+    options.drain_s = 20  # from the last request until each is answered
     return options
 
 

@@ -14,7 +14,6 @@ CLIENT_OPTIONS = ("--clients", "4000", "--timeout-ms", "1000", "--retry", "expon
                   "--retry-delay-ms", "100", "--max-attempts", "4")
 MODES = {"static": "neutral", "petrel": "act"}
 # Four attempts of 1 s and the pauses between them take less.
-DRAIN_LIMIT_S = 20
 WAKE_PERIOD_S = 0.02
 
 
@@ -87,7 +86,7 @@ class Traffic:
                 shown_s = int(now_s)
                 self.progress.second(shown_s, self._state(shown_s))
             self._check(client)
-            limit_s = getattr(self.options, "drain_s", DRAIN_LIMIT_S)
+            limit_s = self.options.drain_s
             if now_s > self.options.seconds + limit_s:
                 raise LabError(f"the client did not end within {limit_s} s of its time")
             time.sleep(WAKE_PERIOD_S)
